@@ -1,0 +1,40 @@
+namespace Treeline.Kernels;
+
+/// <summary>One layer's attention with its weights; made by <see cref="KernelBackend.Bind"/>.</summary>
+public sealed class AttentionLayer : IDisposable
+{
+    private readonly IReadOnlyDictionary<string, DeviceTensor> _weights;
+
+    internal AttentionLayer(KernelBackend backend, AttentionSpec spec, Attention attention, IReadOnlyDictionary<string, DeviceTensor> weights)
+    {
+        Backend = backend;
+        Spec = spec;
+        Attention = attention;
+        _weights = weights;
+    }
+
+    /// <summary>Whose kernels run it.</summary>
+    public KernelBackend Backend { get; }
+
+    /// <summary>What it computes.</summary>
+    public AttentionSpec Spec { get; }
+
+    internal Attention Attention { get; }
+
+    /// <summary>What the backend derived from the weights when they were bound.</summary>
+    internal object? Prepared { get; set; }
+
+    internal bool IsDisposed { get; private set; }
+
+    /// <summary>A bound weight.</summary>
+    /// <param name="name">Its name.</param>
+    public DeviceTensor this[string name] => _weights[name];
+
+    /// <summary>Gives back what the backend derived; the bound tensors stay their owner's. Harmless when repeated.</summary>
+    public void Dispose()
+    {
+        IsDisposed = true;
+        (Prepared as IDisposable)?.Dispose();
+        Prepared = null;
+    }
+}

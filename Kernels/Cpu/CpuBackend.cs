@@ -1,0 +1,52 @@
+namespace Treeline.Kernels;
+
+/// <summary>SIMD kernels on the host's cores: the default. Lossless to the bit: a token's result depends on its path alone.</summary>
+public sealed partial class CpuBackend : HostBackend
+{
+    /// <summary>Opens the backend.</summary>
+    /// <param name="options">Threads and their placement; null: one thread per core, not pinned.</param>
+    public CpuBackend(BackendOptions? options = null) => Options = options ?? new BackendOptions();
+
+    /// <inheritdoc/>
+    public override string Name => "cpu";
+
+    /// <inheritdoc/>
+    public override string Description => "SIMD on the host";
+
+    /// <inheritdoc/>
+    public override bool IsLosslessToTheBit => true;
+
+    internal BackendOptions Options { get; }
+
+    /// <inheritdoc/>
+    protected override bool SupportsCore(AttentionSpec spec, out string why)
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        why = spec switch
+        {
+            { GroupSize: > 0 and < 16 } => $"GroupSize: expected 0 or 16 and more, got {spec.GroupSize}",
+            { HeadDim: > 256 } => $"HeadDim: expected 1 to 256, got {spec.HeadDim}",
+            { ValueDim: > 4096 } => $"ValueDim: expected 1 to 4096, got {spec.ValueDim}",
+            _ => "",
+        };
+        return why.Length == 0;
+    }
+
+    /// <inheritdoc/>
+    protected override void Dispose(bool disposing) { }
+}
+
+internal sealed class CpuBackendProvider : IBackendProvider
+{
+    public string Family => "cpu";
+
+    public IEnumerable<BackendInfo> Discover()
+    {
+        using var backend = new CpuBackend(new BackendOptions { Threads = 1 });
+        return [new BackendInfo(backend.Name, backend.Description, "")];
+    }
+
+    public KernelBackend Open(string name, BackendOptions options) => name == Family
+        ? new CpuBackend(options)
+        : throw new BackendUnavailableException($"backend: expected cpu, got {name}");
+}

@@ -1,0 +1,7 @@
+namespace Treeline.Kernels;
+
+public sealed partial class OracleBackend
+{
+    /// <inheritdoc/>
+    protected override AttentionState CreateStateCore(IReadOnlyList<AttentionSpec> specs, int slots, int capacity) => throw Unsupported(nameof(CreateState));
+}

@@ -1,0 +1,373 @@
+namespace Treeline.Kernels;
+
+/// <summary>One layer's part of an <see cref="AttentionState"/>.</summary>
+public abstract class LayerState
+{
+    /// <summary>Creates the layer's part.</summary>
+    /// <param name="owner">The whole.</param>
+    /// <param name="index">Which layer.</param>
+    protected LayerState(AttentionState owner, int index)
+    {
+        Owner = owner;
+        Index = index;
+    }
+
+    /// <summary>The whole state.</summary>
+    public AttentionState Owner { get; }
+
+    /// <summary>Which layer this is.</summary>
+    public int Index { get; }
+
+    /// <summary>What the layer computes.</summary>
+    public AttentionSpec Spec => Owner.Specs[Index];
+}
+
+/// <summary>The past of several sequences (slots), all layers of a model, as attention needs it.</summary>
+/// <remarks>
+/// A slot's state is a value: it can be forked, saved, restored, reset. Recurrent attentions hold a constant size per slot, which moves at fixed positions only
+/// (the last multiple of the block length, with the rows since then beside it); softmax grows by pages up to the capacity.
+/// What a verification writes is pending: not part of the value, dropped by the slot's next step unless <see cref="KernelBackend.Commit(AttentionState, Step, ReadOnlySpan{int})"/> takes a path of it.
+/// </remarks>
+public abstract class AttentionState : IDisposable
+{
+    private readonly int[] _lengths;
+    private readonly long[] _stamps;                        // the step that last began with the slot
+    private readonly bool[] _broken;
+    private long _stamp;
+
+    /// <summary>Creates the backend-independent side; all slots are empty.</summary>
+    /// <param name="backend">Whose memory holds it.</param>
+    /// <param name="specs">One spec a layer; checked by <see cref="KernelBackend.CreateState"/>.</param>
+    /// <param name="slots">Number of slots.</param>
+    /// <param name="capacity">Most positions a slot may hold where a layer's state grows.</param>
+    protected AttentionState(KernelBackend backend, IReadOnlyList<AttentionSpec> specs, int slots, int capacity)
+    {
+        ArgumentNullException.ThrowIfNull(specs);
+        Backend = backend;
+        Specs = [.. specs];
+        Slots = slots;
+        Capacity = capacity;
+        Fields = [.. specs.Select(spec => Attentions.Find(spec.Attention)!.Fields(spec))];
+        Grows = Fields.Any(fields => fields.Any(field => field.Rows == FieldRows.Past));
+        _lengths = new int[slots];
+        _stamps = new long[slots];
+        _broken = new bool[slots];
+    }
+
+    /// <summary>Whose memory holds it.</summary>
+    public KernelBackend Backend { get; }
+
+    /// <summary>One spec a layer.</summary>
+    public IReadOnlyList<AttentionSpec> Specs { get; }
+
+    /// <summary>Number of layers.</summary>
+    public int Layers => Specs.Count;
+
+    /// <summary>Number of slots.</summary>
+    public int Slots { get; }
+
+    /// <summary>Most positions a slot may hold where <see cref="Grows"/>.</summary>
+    public int Capacity { get; }
+
+    /// <summary>True where a layer's state grows with the sequence (softmax).</summary>
+    public bool Grows { get; }
+
+    /// <summary>True once disposed.</summary>
+    public bool IsDisposed { get; private set; }
+
+    /// <summary>The named parts of each layer's state.</summary>
+    internal IReadOnlyList<StateField>[] Fields { get; }
+
+    /// <summary>One layer's part.</summary>
+    /// <param name="layer">Which layer.</param>
+    public abstract LayerState this[int layer] { get; }
+
+    /// <summary>What the numbers of the state are stored as.</summary>
+    public abstract ElementType StateType { get; }
+
+    /// <summary>Committed tokens of a slot.</summary>
+    /// <param name="slot">The slot.</param>
+    public int Length(int slot) => _lengths[CheckedSlot(slot)];
+
+    /// <summary>True where a failed step left the slot half-written; only <see cref="Reset"/> and <see cref="Restore"/> accept it.</summary>
+    /// <param name="slot">The slot.</param>
+    public bool IsBroken(int slot) => _broken[CheckedSlot(slot)];
+
+    /// <summary>Bytes that a slot's value occupies at its present length: constant for recurrent attentions.</summary>
+    /// <param name="slot">The slot.</param>
+    public abstract long Bytes(int slot);
+
+    /// <summary>Begins a step: checks its slots and capacity, reserves room, fixes positions. Nothing has moved if this throws.</summary>
+    /// <param name="step">The step; its entries are fixed from now on.</param>
+    /// <exception cref="ArgumentException">A slot does not exist.</exception>
+    /// <exception cref="BrokenSlotException">A slot was left half-written by a failed step.</exception>
+    /// <exception cref="OutOfCapacityException">A slot would pass <see cref="Capacity"/>.</exception>
+    /// <exception cref="InvalidOperationException">The step has begun already.</exception>
+    public void Begin(Step step)
+    {
+        ArgumentNullException.ThrowIfNull(step);
+        using KernelBackend.Call call = Enter(nameof(Begin));
+        BeginChecked(step);
+    }
+
+    /// <summary>Ends a step: the committed lengths move past the tokens of the entries that move.</summary>
+    /// <param name="step">A step that every layer has attended.</param>
+    /// <exception cref="InvalidOperationException">A layer is missing, or the step is not this state's, or it has failed.</exception>
+    public void Complete(Step step)
+    {
+        ArgumentNullException.ThrowIfNull(step);
+        using KernelBackend.Call call = Enter(nameof(Complete));
+        RequireStep(step, Step.Phase.Begun);
+        if (step.LayersDone != Layers)
+            throw new InvalidOperationException($"step: layer {Array.IndexOf(step.LayerDone, false, 0, Layers)} of {Layers} has not attended; complete a step once after its last layer");
+        for (int i = 0; i < step.Entries; i++)
+            if (step[i].Moves) Move(step[i].Slot, step[i].Count);
+        step.Status = Step.Phase.Completed;
+    }
+
+    /// <summary>Makes one slot's state another's, as it is now; pages are shared and copied when written.</summary>
+    /// <param name="from">The slot to copy.</param>
+    /// <param name="to">The slot that becomes its copy; what it held is gone.</param>
+    /// <exception cref="ArgumentException">A slot does not exist.</exception>
+    /// <exception cref="BrokenSlotException"><paramref name="from"/> was left half-written by a failed step.</exception>
+    public void Fork(int from, int to)
+    {
+        using KernelBackend.Call call = Enter(nameof(Fork));
+        RequireWhole(CheckedSlot(from));
+        CheckedSlot(to);
+        if (from == to) return;
+        Touch(to);
+        _broken[to] = true;
+        ForkCore(from, to);
+        _lengths[to] = _lengths[from];
+        _broken[to] = false;
+    }
+
+    /// <summary>Empties a slot; a broken one is whole again.</summary>
+    /// <param name="slot">The slot.</param>
+    /// <exception cref="ArgumentException">The slot does not exist.</exception>
+    public void Reset(int slot)
+    {
+        using KernelBackend.Call call = Enter(nameof(Reset));
+        CheckedSlot(slot);
+        Touch(slot);
+        ResetCore(slot);
+        _lengths[slot] = 0;
+        _broken[slot] = false;
+    }
+
+    /// <summary>Drops a slot's last tokens, back to the last block boundary at most (fork first where more may be needed).</summary>
+    /// <param name="slot">The slot.</param>
+    /// <param name="tokens">How many are dropped.</param>
+    /// <exception cref="ArgumentException">The slot does not exist, the count is negative, or a block boundary lies between; nothing has changed.</exception>
+    /// <exception cref="BrokenSlotException">The slot was left half-written by a failed step.</exception>
+    public void Rewind(int slot, int tokens)
+    {
+        using KernelBackend.Call call = Enter(nameof(Rewind));
+        RequireWhole(CheckedSlot(slot));
+        int most = _lengths[slot];
+        for (int layer = 0; layer < Layers; layer++)
+            if (Fields[layer].Any(field => field.Rows != FieldRows.Past)) most = Math.Min(most, _lengths[slot] % Specs[layer].BlockLength);
+        if (tokens < 0 || tokens > most)
+            throw new ArgumentException($"tokens: slot {slot} can go back 0 to {most} tokens (length {_lengths[slot]}, to its last block boundary at most), got {tokens}", nameof(tokens));
+        if (tokens == 0) return;
+        Touch(slot);
+        RewindCore(slot, _lengths[slot] - tokens);
+        _lengths[slot] -= tokens;
+    }
+
+    /// <summary>Writes a slot's state: versioned, checksummed, readable by every backend (docs/snapshot-format.md).</summary>
+    /// <param name="slot">The slot.</param>
+    /// <param name="to">Receives the bytes.</param>
+    /// <exception cref="ArgumentException">The slot does not exist.</exception>
+    /// <exception cref="BrokenSlotException">The slot was left half-written by a failed step.</exception>
+    public void Snapshot(int slot, Stream to)
+    {
+        ArgumentNullException.ThrowIfNull(to);
+        using KernelBackend.Call call = Enter(nameof(Snapshot));
+        RequireWhole(CheckedSlot(slot));
+        StateSnapshot.Write(this, slot, _lengths[slot], to);
+    }
+
+    /// <summary>Makes a slot what a snapshot says, from this backend or another; a broken slot is whole again.</summary>
+    /// <param name="slot">The slot.</param>
+    /// <param name="from">A snapshot's bytes; read completely and checked before the slot is touched.</param>
+    /// <exception cref="ArgumentException">The slot does not exist.</exception>
+    /// <exception cref="SnapshotException">The bytes are damaged, of an unknown version, or of other specs.</exception>
+    /// <exception cref="OutOfCapacityException">The snapshot is longer than <see cref="Capacity"/>.</exception>
+    public void Restore(int slot, Stream from)
+    {
+        ArgumentNullException.ThrowIfNull(from);
+        using KernelBackend.Call call = Enter(nameof(Restore));
+        CheckedSlot(slot);
+        StateSnapshot.Content content = StateSnapshot.Read(this, from);
+        if (Grows && content.Length > Capacity)
+            throw new OutOfCapacityException($"slot {slot} holds at most {Capacity} positions, the snapshot has {content.Length}");
+        Touch(slot);
+        _broken[slot] = true;
+        ResetCore(slot);
+        RestoreCore(slot, content.Length);
+        foreach ((int layer, StateField field, byte[] data) in content.Fields) WriteFieldCore(layer, slot, field, content.Length, data);
+        _lengths[slot] = content.Length;
+        _broken[slot] = false;
+    }
+
+    /// <summary>Gives the memory back; harmless when repeated.</summary>
+    public void Dispose()
+    {
+        if (!IsDisposed)
+        {
+            IsDisposed = true;
+            Dispose(true);
+        }
+
+        GC.SuppressFinalize(this);
+    }
+
+    /// <summary>Reserves what the step may write: pages, pending rows, scratch. Throws before anything has moved.</summary>
+    /// <param name="step">A checked step.</param>
+    protected abstract void BeginCore(Step step);
+
+    /// <summary>Copies one slot's value over another's.</summary>
+    /// <param name="from">The slot to copy.</param>
+    /// <param name="to">The slot that becomes its copy.</param>
+    protected abstract void ForkCore(int from, int to);
+
+    /// <summary>Makes a slot's value that of length 0.</summary>
+    /// <param name="slot">The slot.</param>
+    protected abstract void ResetCore(int slot);
+
+    /// <summary>Drops the rows past a length; no block boundary lies between.</summary>
+    /// <param name="slot">The slot; <see cref="Length"/> is still the old one.</param>
+    /// <param name="length">The length to return to.</param>
+    protected virtual void RewindCore(int slot, int length) { }
+
+    /// <summary>Appends a verified path of one entry, all layers; the length moves afterwards.</summary>
+    /// <param name="step">The step that verified it.</param>
+    /// <param name="entry">The entry's index.</param>
+    /// <param name="path">Nodes from a root down, checked, at least one.</param>
+    protected abstract void CommitCore(Step step, int entry, ReadOnlySpan<int> path);
+
+    /// <summary>Makes room for a state of some length in an empty slot, before its fields are written.</summary>
+    /// <param name="slot">The slot, just reset.</param>
+    /// <param name="length">The length to come.</param>
+    protected virtual void RestoreCore(int slot, int length) { }
+
+    /// <summary>Reads a field in its logical shape, <see cref="StateField.ShapeAt"/>, as <see cref="StateType"/>.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="slot">The slot.</param>
+    /// <param name="field">The field.</param>
+    /// <param name="to">Receives the numbers.</param>
+    protected internal abstract void ReadFieldCore(int layer, int slot, StateField field, Span<byte> to);
+
+    /// <summary>Writes a field given in its logical shape at a length, as <see cref="StateType"/>.</summary>
+    /// <param name="layer">The layer.</param>
+    /// <param name="slot">The slot.</param>
+    /// <param name="field">The field.</param>
+    /// <param name="length">The length that the slot will have.</param>
+    /// <param name="from">The numbers.</param>
+    protected abstract void WriteFieldCore(int layer, int slot, StateField field, int length, ReadOnlySpan<byte> from);
+
+    /// <summary>Gives the memory back.</summary>
+    /// <param name="disposing">Always true; there are no finalizers here.</param>
+    protected abstract void Dispose(bool disposing);
+
+    internal void BeginChecked(Step step)
+    {
+        if (step.Status != Step.Phase.Open) throw new InvalidOperationException("step: has begun already; Clear it and Add its entries anew");
+        for (int i = 0; i < step.Entries; i++)
+        {
+            StepEntry entry = step[i];
+            RequireWhole(CheckedSlot(entry.Slot));
+            long reach = (long)_lengths[entry.Slot] + entry.Tree.Levels;
+            if (Grows && reach > Capacity)
+                throw new OutOfCapacityException($"slot {entry.Slot} holds at most {Capacity} positions; it has {_lengths[entry.Slot]} and the step reaches {reach}");
+            if (reach > int.MaxValue) throw new OutOfCapacityException($"slot {entry.Slot}: positions end at {int.MaxValue}, the step reaches {reach}");
+        }
+
+        BeginCore(step);
+        long stamp = ++_stamp;
+        for (int i = 0; i < step.Entries; i++) _stamps[step[i].Slot] = stamp;
+        step.Begin(this, stamp, _lengths);
+    }
+
+    internal void RequireStep(Step step, Step.Phase phase)
+    {
+        if (step.Status == Step.Phase.Failed) throw new InvalidOperationException("step: has failed; Clear it and begin anew");
+        if (!ReferenceEquals(step.State, this)) throw new InvalidOperationException(step.State is null ? "step: has not begun" : "step: was begun on another state");
+        if (step.Status != phase) throw new InvalidOperationException($"step: expected {phase}, is {step.Status}");
+        for (int i = 0; i < step.Entries; i++)
+            if (_stamps[step[i].Slot] != step.Stamp) throw new InvalidOperationException($"step: slot {step[i].Slot} has moved or begun another step since this one began");
+    }
+
+    /// <summary>Marks what a failed step may have half-written.</summary>
+    internal void Fail(Step step)
+    {
+        step.Status = Step.Phase.Failed;
+        for (int i = 0; i < step.Entries; i++)
+        {
+            if (step[i].Moves && step[i].Count > 0) _broken[step[i].Slot] = true;
+            Touch(step[i].Slot);
+        }
+    }
+
+    internal void CommitChecked(Step step, ReadOnlySpan<int> accepted)
+    {
+        RequireStep(step, Step.Phase.Completed);
+        int width = step.MaxDepth;
+        if (accepted.Length != step.Entries * width)
+            throw new ArgumentException($"accepted: expected [{step.Entries}, {width}] int32, got {accepted.Length} numbers", nameof(accepted));
+        for (int i = 0; i < step.Entries; i++) RequirePath(step[i], i, accepted.Slice(i * width, width));
+
+        step.Status = Step.Phase.Committed;
+        for (int i = 0; i < step.Entries; i++)
+        {
+            ReadOnlySpan<int> row = accepted.Slice(i * width, width);
+            int count = row.IndexOf(-1) is var end && end < 0 ? width : end;
+            if (count == 0) continue;
+            int slot = step[i].Slot;
+            _broken[slot] = true;                           // until the last layer has its rows
+            CommitCore(step, i, row[..count]);
+            _broken[slot] = false;
+            Move(slot, count);
+        }
+    }
+
+    private static void RequirePath(StepEntry entry, int index, ReadOnlySpan<int> row)
+    {
+        int last = -1;
+        for (int d = 0; d < row.Length; d++)
+        {
+            int node = row[d];
+            if (node == -1)
+            {
+                if (row[d..].ContainsAnyExcept(-1)) throw new ArgumentException($"accepted: entry {index}: -1 before the path's end", nameof(row));
+                break;
+            }
+
+            if (entry.Moves) throw new ArgumentException($"accepted: entry {index} moves by itself, its row must be -1 throughout, got {node}", nameof(row));
+            if ((uint)node >= (uint)entry.Count || entry.Tree.Parent(node) != last)
+                throw new ArgumentException($"accepted: entry {index}: node {node} is not a child of {last} in its tree of {entry.Count} nodes", nameof(row));
+            last = node;
+        }
+    }
+
+    private KernelBackend.Call Enter(string op)
+    {
+        ObjectDisposedException.ThrowIf(IsDisposed, this);
+        return Backend.Enter(op);
+    }
+
+    private void Move(int slot, int tokens) => _lengths[slot] += tokens;
+
+    /// <summary>No step that began before may go on with the slot.</summary>
+    private void Touch(int slot) => _stamps[slot] = 0;
+
+    private int CheckedSlot(int slot) => (uint)slot < (uint)Slots ? slot
+        : throw new ArgumentOutOfRangeException(nameof(slot), slot, $"expected 0 to {Slots - 1}");
+
+    private void RequireWhole(int slot)
+    {
+        if (_broken[slot]) throw new BrokenSlotException($"slot {slot} was left half-written by a step that failed; Reset or Restore it");
+    }
+}
