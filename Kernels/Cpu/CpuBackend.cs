@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Treeline.Kernels;
 
 /// <summary>SIMD kernels on the host's cores: the default. Lossless to the bit: a token's result depends on its path alone.</summary>
@@ -5,18 +7,32 @@ public sealed partial class CpuBackend : HostBackend
 {
     /// <summary>Opens the backend.</summary>
     /// <param name="options">Threads and their placement; null: one thread per core, not pinned.</param>
-    public CpuBackend(BackendOptions? options = null) => Options = options ?? new BackendOptions();
+    /// <exception cref="ArgumentOutOfRangeException">The number of threads is negative or above 1,024.</exception>
+    public CpuBackend(BackendOptions? options = null) : this(options, Simd.Width) { }
+
+    /// <summary>Opens the backend with narrower vectors than the machine has: for tests.</summary>
+    internal CpuBackend(BackendOptions? options, int width)
+    {
+        options ??= new BackendOptions();
+        ArgumentOutOfRangeException.ThrowIfNegative(options.Threads, nameof(options));
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(options.Threads, 1024, nameof(options));
+        Kernels = CpuKernels.For(width);
+        Threads = new CpuThreads(options.Threads, options.PinThreads);
+    }
 
     /// <inheritdoc/>
     public override string Name => "cpu";
 
     /// <inheritdoc/>
-    public override string Description => "SIMD on the host";
+    public override string Description =>
+        $"{RuntimeInformation.ProcessArchitecture}, {(Kernels.Width == 1 ? "scalar code" : $"{32 * Kernels.Width}-bit vectors")}{(Simd.HasFma ? ", FMA" : "")}, {Threads.Count} thread{(Threads.Count == 1 ? "" : "s")}";
 
     /// <inheritdoc/>
     public override bool IsLosslessToTheBit => true;
 
-    internal BackendOptions Options { get; }
+    internal CpuKernels Kernels { get; }
+
+    internal CpuThreads Threads { get; }
 
     /// <inheritdoc/>
     protected override bool SupportsCore(AttentionSpec spec, out string why)
@@ -33,7 +49,7 @@ public sealed partial class CpuBackend : HostBackend
     }
 
     /// <inheritdoc/>
-    protected override void Dispose(bool disposing) { }
+    protected override void Dispose(bool disposing) => Threads.Dispose();
 }
 
 internal sealed class CpuBackendProvider : IBackendProvider
