@@ -1,3 +1,4 @@
+using System.Numerics.Tensors;
 using System.Runtime.InteropServices;
 using static Treeline.Kernels.TensorChecks;
 
@@ -109,6 +110,18 @@ public abstract partial class KernelBackend : IDisposable
             tensor.Dispose();
             throw;
         }
+    }
+
+    /// <summary>Allocates a tensor of the same shape as a host tensor and fills it.</summary>
+    /// <typeparam name="T">The element type's .NET type.</typeparam>
+    /// <param name="from">The numbers; gaps in it are left out.</param>
+    public DeviceTensor Upload<T>(in ReadOnlyTensorSpan<T> from) where T : unmanaged
+    {
+        Span<int> shape = stackalloc int[from.Rank];
+        for (int i = 0; i < shape.Length; i++) shape[i] = checked((int)from.Lengths[i]);
+        var dense = new T[from.FlattenedLength];
+        from.FlattenTo(dense);
+        return Upload<T>(dense, shape);
     }
 
     /// <summary>Reads a whole tensor into a new array, row-major.</summary>

@@ -98,6 +98,20 @@ public sealed class Step
         Status = Phase.Open;
     }
 
+    /// <summary>Adds the specification's Advance: the state moves past the tokens of a path.</summary>
+    /// <param name="slot">The state's slot, at most once a step.</param>
+    /// <param name="tokens">Number of tokens, 0 or more.</param>
+    /// <param name="logits">Which rows want logits.</param>
+    /// <inheritdoc cref="Add" path="/exception"/>
+    public void Advance(int slot, int tokens, LogitRows logits = Kernels.LogitRows.Default) => Add(slot, TokenTree.Path(tokens), moves: true, logits);
+
+    /// <summary>Adds the specification's Verify: the state is read, not moved; a path of the tree may be committed afterwards.</summary>
+    /// <param name="slot">The state's slot, at most once a step.</param>
+    /// <param name="tree">The tokens' topology, at most <see cref="TokenTree.MaxNodes"/> nodes.</param>
+    /// <param name="logits">Which rows want logits.</param>
+    /// <inheritdoc cref="Add" path="/exception"/>
+    public void Verify(int slot, TokenTree tree, LogitRows logits = Kernels.LogitRows.Default) => Add(slot, tree, moves: false, logits);
+
     /// <summary>Adds a sequence's new tokens.</summary>
     /// <param name="slot">The state's slot, at most once a step.</param>
     /// <param name="tree">Their topology; a path where the entry moves (0 tokens are allowed).</param>
