@@ -52,4 +52,34 @@ public sealed record RotarySpec
         if (Scaling == RotaryScaling.Llama3 && !(HighFrequencyFactor > LowFrequencyFactor))
             throw new ArgumentException($"HighFrequencyFactor: expected more than LowFrequencyFactor {LowFrequencyFactor}, got {HighFrequencyFactor}");
     }
+
+    /// <summary>Frequency of each pair at a position, in float32 throughout: the training code of the checkpoints does so, and a frequency's last bit is seen at far positions. Data that backends share, not arithmetic that one checks in another.</summary>
+    /// <param name="position">The token's position; only dynamic scaling looks at it.</param>
+    /// <param name="frequencies">Receives <c>RotaryDim / 2</c> numbers.</param>
+    internal void Frequencies(int position, Span<float> frequencies)
+    {
+        double from = Base;
+        if (Scaling == RotaryScaling.Dynamic)
+        {
+            double length = Math.Max((double)position + 1, OriginalMaxPositions);
+            from = Base * Math.Pow(Factor * length / OriginalMaxPositions - (Factor - 1), RotaryDim / (RotaryDim - 2.0));
+        }
+
+        for (int j = 0; j < frequencies.Length; j++)
+        {
+            float exponent = 2 * j / (float)RotaryDim;
+            frequencies[j] = Scaled(1 / (float)Math.Pow((float)from, exponent));
+        }
+    }
+
+    private float Scaled(float frequency)
+    {
+        if (Scaling == RotaryScaling.Linear) return frequency / Factor;
+        if (Scaling != RotaryScaling.Llama3) return frequency;
+        float wavelength = 2 * MathF.PI / frequency;
+        if (wavelength < OriginalMaxPositions / HighFrequencyFactor) return frequency;
+        if (wavelength > OriginalMaxPositions / LowFrequencyFactor) return frequency / Factor;
+        float smooth = (OriginalMaxPositions / wavelength - LowFrequencyFactor) / (HighFrequencyFactor - LowFrequencyFactor);
+        return (1 - smooth) * frequency / Factor + smooth * frequency;
+    }
 }
