@@ -1,21 +1,166 @@
 #!/usr/bin/env bash
-# The one way in: builds, tests, runs.
+# The one way in: builds, tests, runs. `./build.sh` alone says how.
 set -euo pipefail
-cd "$(dirname "$0")"
-export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1
+caller=$PWD
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
+cd "$root"
+# No telemetry, no greetings; the SDK runs without the ICU libraries, which a small machine may lack.
+export DOTNET_CLI_TELEMETRY_OPTOUT=1 DOTNET_NOLOGO=1 DOTNET_SYSTEM_GLOBALIZATION_INVARIANT=1
 
 usage() {
     cat <<'TXT'
-usage: ./build.sh VERB
-  build         compiles everything, Release
-  test          runs the quick tier of the tests
+usage: ./build.sh VERB [ARGS]
+  build            compiles everything, optimised; native parts through CMake where there are any
+  test             builds, then runs the quick tier of the tests (under 5 minutes)
+  test full        builds, then runs everything: all tests, the kernels on narrower vectors, formatting,
+                   the packages; prints the time of each part
+  treeline ARGS…   runs the command line tool, building it first where it is out of date
+  pack             makes the packages in artifacts/packages and looks into them
+  format           formats the sources
+  clean            removes what was built
 TXT
 }
 
-build() { dotnet build Treeline.slnx -c Release -v quiet --nologo; }
+say() { printf '%s\n' "$*"; }
+
+compile() { dotnet build "$1" -c Release -v quiet --nologo -tl:off -clp:ErrorsOnly </dev/null; }
+
+build() {
+    say 'build: compiles Treeline.slnx, Release'
+    compile Treeline.slnx
+    if [[ ! -f CMakeLists.txt ]]; then
+        say 'build: native parts skipped, this version has none (no CMakeLists.txt)'
+    elif ! command -v cmake >/dev/null; then
+        say 'build: native parts skipped, cmake is not installed'
+    else
+        say 'build: compiles the native parts'
+        cmake -S . -B artifacts/native -DCMAKE_BUILD_TYPE=Release && cmake --build artifacts/native --parallel
+    fi
+}
+
+# The packages, with symbols beside them, the README and the documentation inside; a zip file lists its names in the clear.
+pack() {
+    say 'pack: makes artifacts/packages'
+    rm -rf artifacts/packages
+    dotnet pack Treeline.slnx -c Release -o artifacts/packages -v quiet --nologo -tl:off -clp:ErrorsOnly
+    local package name version
+    for name in Treeline.Kernels Treeline; do
+        version=$(sed -n 's:.*<Version>\(.*\)</Version>.*:\1:p' Directory.Build.props)
+        package=artifacts/packages/$name.$version
+        grep -aq 'README.md' "$package.nupkg" && grep -aq "lib/net10.0/$name.xml" "$package.nupkg" && grep -aq "lib/net10.0/$name.pdb" "$package.snupkg" ||
+            { say "pack: $package lacks its README, documentation or symbols"; return 1; }
+        say "pack: $package.nupkg: README, documentation, symbols"
+    done
+}
+
+# program PROJECT ASSEMBLY ARGS…: runs a program of ours from the caller's folder, so that paths mean what the caller means.
+# Where a source is newer than its last build it is built first; that chatter goes to stderr, stdout is the program's own.
+program() {
+    local project=$1 assembly=$2 stamp=artifacts/built/${1//\//-}
+    shift 2
+    if [[ ! -f $stamp || ! -f $project/bin/Release/net10.0/$assembly.dll ||
+        -n $(find Kernels Managed "$project" Directory.* global.json \( -name bin -o -name obj \) -prune -o -newer "$stamp" -print -quit) ]]; then
+        say "build: compiles $project, Release" >&2
+        mkdir -p artifacts/built
+        touch "$stamp.begun"                                # a source saved during the build is newer than this
+        compile "$project" >&2
+        mv "$stamp.begun" "$stamp"
+    fi
+    cd "$caller"
+    exec dotnet "$root/$project/bin/Release/net10.0/$assembly.dll" "$@"
+}
+
+# ---- tests: every part has a time limit, is counted, and says how long it took ----
+
+passed=0 failed=0
+
+begin() {
+    say "---- $1"
+    began=$SECONDS
+}
+
+end() {
+    say "---- $1: $((SECONDS - began)) s (limit $2 s), $3"
+}
+
+# check SECONDS NAME COMMAND…: one thing that must end well.
+check() {
+    local limit=$1 name=$2 code=0
+    shift 2
+    begin "$name"
+    timeout "$limit" "$@" </dev/null || code=$?
+    if ((code == 0)); then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+    end "$name" "$limit" "$( ((code == 0)) && say passed || say "FAILED with code $code")"
+}
+
+# suite SECONDS NAME SWITCH FILTER…: the tests that a filter picks, under a switch of the runtime (or '').
+# They are counted from the runner's report: a runner that crashes or is stopped leaves none, and no test at all is a failure.
+suite() {
+    local limit=$1 name=$2 switch=$3 report code=0 counts good bad
+    shift 3
+    report=artifacts/test-results/${name//[^a-zA-Z0-9]/-}.xml
+    mkdir -p artifacts/test-results
+    rm -f "$report"
+    begin "$name"
+    timeout "$limit" env ${switch:+"$switch"} dotnet tests/bin/Release/net10.0/Treeline.Tests.dll \
+        -noColor -noLogo -noAutoReporters -result-xml "$report" "$@" </dev/null || code=$?
+    counts=$(grep -o '<assembly [^>]*>' "$report" 2>/dev/null || true)
+    good=$(count passed "$counts")
+    bad=$(($(count failed "$counts") + $(count errors "$counts")))
+    if ((bad == 0 && (code != 0 || good == 0))); then
+        say "the runner ended with code $code; $good tests passed, none failed: this counts as a failure"
+        bad=1
+    fi
+    passed=$((passed + good))
+    failed=$((failed + bad))
+    end "$name" "$limit" "$good passed, $bad failed"
+}
+
+# An attribute of the report's first element, 0 where there is none.
+count() {
+    local number
+    number=$(sed -n "s/.* $1=\"\([0-9]*\)\".*/\1/p" <<<"$2")
+    say "${number:-0}"
+}
+
+finish() {
+    say "$passed passed, $failed failed"
+    ((failed == 0))
+}
+
+test_quick() {
+    check 600 'build' ./build.sh build
+    ((failed > 0)) || suite 300 'tests, quick tier' '' -trait- tier=full
+}
+
+test_full() {
+    test_quick
+    ((failed > 0)) && return
+    suite 900 'tests, full tier' '' -trait tier=full
+    # What a lesser machine would run; the switches are the runtime's own.
+    local narrow=(-namespace 'Treeline.Tests.Kernels*' -trait- tier=full)
+    suite 300 'kernels and a model, AVX-512 off' DOTNET_EnableAVX512=0 "${narrow[@]}"
+    suite 300 'kernels and a model, AVX2 off' DOTNET_EnableAVX2=0 "${narrow[@]}"
+    suite 600 'kernels and a model, hardware intrinsics off' DOTNET_EnableHWIntrinsic=0 "${narrow[@]}"
+    check 300 'formatting' dotnet format Treeline.slnx --verify-no-changes --no-restore
+    check 300 'packages' ./build.sh pack
+}
 
 case "${1:-}" in
     build) build ;;
-    test) build && dotnet tests/bin/Release/net10.0/Treeline.Tests.dll ;;
+    test)
+        case "${2:-}" in
+            '') test_quick ;;
+            full) test_full ;;
+            *) usage >&2; exit 2 ;;
+        esac
+        finish ;;
+    treeline) shift; program Cli Treeline.Cli "$@" ;;
+    pack) pack ;;
+    format) say 'format: formats the sources'; dotnet format Treeline.slnx ;;
+    clean)
+        say 'clean: removes bin, obj, artifacts'
+        find . \( -name .git -o -name models \) -prune -o -type d \( -name bin -o -name obj \) -prune -exec rm -rf {} +
+        rm -rf artifacts ;;
     *) usage >&2; exit 2 ;;
 esac
