@@ -65,6 +65,9 @@ public abstract class Attention
     /// <param name="spec">A valid spec.</param>
     public abstract IReadOnlyList<StateField> Fields(AttentionSpec spec);
 
+    /// <summary>Asks a backend for one layer's part of a state.</summary>
+    internal abstract LayerState CreateLayer(KernelBackend backend, AttentionState owner, int index);
+
     /// <summary>Calls the op; everything has been checked.</summary>
     internal abstract void Attend(KernelBackend backend, AttentionLayer layer, LayerState state, Step step, in AttentionInputs inputs, DeviceTensor output);
 

@@ -52,12 +52,19 @@ public sealed class FlashAttention : Attention
         return fields;
     }
 
+    internal override LayerState CreateLayer(KernelBackend backend, AttentionState owner, int index) => backend.CreateFlashLayer(owner, index);
+
     internal override void Attend(KernelBackend backend, AttentionLayer layer, LayerState state, Step step, in AttentionInputs inputs, DeviceTensor output) =>
         backend.FlashAttend(layer, state, step, inputs, output);
 }
 
 public abstract partial class KernelBackend
 {
+    /// <summary>Creates a state's part for one layer of grouped linear attention; a backend that keeps its state otherwise does not need it.</summary>
+    /// <param name="owner">The whole state, being created.</param>
+    /// <param name="index">Which layer.</param>
+    protected internal virtual LayerState CreateFlashLayer(AttentionState owner, int index) => throw Unsupported(nameof(FlashAttention));
+
     internal void FlashAttend(AttentionLayer layer, LayerState state, Step step, in AttentionInputs inputs, DeviceTensor output) =>
         FlashAttendCore(layer, state, step, inputs, output);
 

@@ -38,12 +38,19 @@ public sealed class SoftmaxAttention : Attention
         ];
     }
 
+    internal override LayerState CreateLayer(KernelBackend backend, AttentionState owner, int index) => backend.CreateSoftmaxLayer(owner, index);
+
     internal override void Attend(KernelBackend backend, AttentionLayer layer, LayerState state, Step step, in AttentionInputs inputs, DeviceTensor output) =>
         backend.SoftmaxAttend(layer, state, step, inputs, output);
 }
 
 public abstract partial class KernelBackend
 {
+    /// <summary>Creates a state's part for one layer of softmax attention; a backend that keeps its state otherwise does not need it.</summary>
+    /// <param name="owner">The whole state, being created.</param>
+    /// <param name="index">Which layer.</param>
+    protected internal virtual LayerState CreateSoftmaxLayer(AttentionState owner, int index) => throw Unsupported(nameof(SoftmaxAttention));
+
     internal void SoftmaxAttend(AttentionLayer layer, LayerState state, Step step, in AttentionInputs inputs, DeviceTensor output) =>
         SoftmaxAttendCore(layer, state, step, inputs, output);
 
