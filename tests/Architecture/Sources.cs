@@ -1,0 +1,47 @@
+using System.Text.RegularExpressions;
+
+namespace Treeline.Tests.Architecture;
+
+/// <summary>The repository's own files, read as text.</summary>
+internal static partial class Sources
+{
+    /// <summary>The folder that holds Treeline.slnx.</summary>
+    public static string Root { get; } = FindRoot();
+
+    /// <summary>Files of ours below a folder, as paths relative to <see cref="Root"/> with forward slashes; nothing that was built.</summary>
+    public static IEnumerable<string> Files(string folder, string pattern) =>
+        from file in Directory.Exists(Path.Combine(Root, folder)) ? Directory.EnumerateFiles(Path.Combine(Root, folder), pattern, SearchOption.AllDirectories) : []
+        let path = Path.GetRelativePath(Root, file).Replace('\\', '/')
+        where !path.Split('/').Any(part => part is "bin" or "obj" or "artifacts" or ".git")
+        orderby path
+        select path;
+
+    public static string Read(string path) => File.ReadAllText(Path.Combine(Root, path));
+
+    /// <summary>A C# file without its comments and the contents of its strings: what the compiler acts on.</summary>
+    public static string Code(string path) => NotCode().Replace(Read(path), match => match.Value[0] == '"' ? "\"\"" : " ");
+
+    /// <summary>Names of the types that files declare.</summary>
+    public static HashSet<string> DeclaredTypes(IEnumerable<string> paths) =>
+        [.. paths.SelectMany(path => Declaration().Matches(Code(path))).Select(match => match.Groups[1].Value)];
+
+    /// <summary>Words of a file's code that are in a set: the types of that set which it knows.</summary>
+    public static IEnumerable<string> Mentions(string path, HashSet<string> names) =>
+        Word().Matches(Code(path)).Select(match => match.Value).Where(names.Contains).Distinct();
+
+    private static string FindRoot()
+    {
+        for (DirectoryInfo? at = new(AppContext.BaseDirectory); at is not null; at = at.Parent)
+            if (File.Exists(Path.Combine(at.FullName, "Treeline.slnx"))) return at.FullName;
+        throw new InvalidOperationException($"no Treeline.slnx above {AppContext.BaseDirectory}: these tests run inside a checkout");
+    }
+
+    [GeneratedRegex(""" "(?:[^"\\\n]|\\.)*" | //[^\n]* | /\*.*?\*/ """, RegexOptions.IgnorePatternWhitespace | RegexOptions.Singleline)]
+    private static partial Regex NotCode();
+
+    [GeneratedRegex(@"\b(?:class|struct|interface|enum|record(?:\s+(?:class|struct))?)\s+([A-Z]\w*)")]
+    private static partial Regex Declaration();
+
+    [GeneratedRegex(@"\b[A-Za-z_]\w*\b")]
+    private static partial Regex Word();
+}
