@@ -1,0 +1,39 @@
+using Treeline.Kernels;
+
+namespace Treeline.Tests.Harness;
+
+/// <summary>The backends that every theory runs on; a new backend is added here.</summary>
+internal static class BackendsUnderTest
+{
+    /// <summary>One name a backend.</summary>
+    public static string[] Names { get; } = ["oracle", "cpu"];
+
+    /// <summary>Those whose attention is built.</summary>
+    public static string[] Attending { get; } = ["oracle"];
+
+    /// <summary>The same, in the forms that must each be right by themselves: vector widths of this machine, thread counts.</summary>
+    public static string[] Variants { get; } =
+        [.. Widths().Select(width => $"cpu/{width} lanes"), "cpu/1 thread", "cpu/3 threads"];
+
+    /// <summary>Names and variants whose results depend on a token's path alone, bit for bit.</summary>
+    public static string[] Lossless { get; } = [.. Names.Concat(Variants).Where(IsLossless)];
+
+    /// <summary>Opens a backend or a variant of one.</summary>
+    public static KernelBackend Open(string name)
+    {
+        if (!name.Contains('/', StringComparison.Ordinal)) return Backends.Open(name, new BackendOptions { Threads = 2 });
+        string[] words = name.Split('/')[1].Split(' ');
+        int number = int.Parse(words[0], System.Globalization.CultureInfo.InvariantCulture);
+        return words[1] == "lanes"
+            ? new CpuBackend(new BackendOptions { Threads = 2 }, number)
+            : new CpuBackend(new BackendOptions { Threads = number });
+    }
+
+    private static IEnumerable<int> Widths() => new[] { 1, 4, 8, 16 }.Where(width => width <= Simd.Width);
+
+    private static bool IsLossless(string name)
+    {
+        using KernelBackend backend = Open(name);
+        return backend.IsLosslessToTheBit;
+    }
+}

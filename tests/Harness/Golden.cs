@@ -1,0 +1,87 @@
+using System.Buffers.Binary;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using System.Text.Json;
+
+namespace Treeline.Tests.Harness;
+
+/// <summary>Where the recorded outputs of the reference code lie: copies of some in tests/golden, all of them in ../shared/golden where that is present.</summary>
+internal static class Golden
+{
+    /// <summary>The repository's folder.</summary>
+    public static string Repository { get; } = FindRepository();
+
+    /// <summary>The copies that come with the repository.</summary>
+    public static string Copies => Path.Combine(Repository, "tests", "golden");
+
+    /// <summary>All recordings; may not exist.</summary>
+    public static string All => Path.Combine(Repository, "..", "shared", "golden");
+
+    /// <summary>Names of the case files of a kind, such as <c>attention/augmented_…</c>.</summary>
+    public static string[] Cases(string kind) => Named(kind, folder => Directory.EnumerateFiles(folder, "*.safetensors"));
+
+    /// <summary>Names of the model folders that begin so, such as <c>models/llama-</c>.</summary>
+    public static string[] Models(string prefix) =>
+        [.. Named("models", Directory.EnumerateDirectories).Where(name => name.StartsWith($"models/{prefix}", StringComparison.Ordinal))];
+
+    /// <summary>Path of a case or model: the copy, else the one in ../shared/golden.</summary>
+    public static string Locate(string name)
+    {
+        string copy = Path.Combine(Copies, name);
+        return Path.Exists(copy) ? copy : Path.Combine(All, name);
+    }
+
+    private static string[] Named(string kind, Func<string, IEnumerable<string>> enumerate) =>
+        [.. new[] { Copies, All }.Select(root => Path.Combine(root, kind)).Where(Directory.Exists).SelectMany(enumerate)
+            .Select(path => $"{kind}/{Path.GetFileName(path)}").Distinct().Order(StringComparer.Ordinal)];
+
+    private static string FindRepository()
+    {
+        for (DirectoryInfo? at = new(AppContext.BaseDirectory); at is not null; at = at.Parent)
+            if (File.Exists(Path.Combine(at.FullName, "Treeline.slnx"))) return at.FullName;
+        throw new InvalidOperationException($"no Treeline.slnx above {AppContext.BaseDirectory}");
+    }
+}
+
+/// <summary>One recorded case: metadata and tensors.</summary>
+internal sealed class GoldenCase
+{
+    private readonly byte[] _bytes;
+    private readonly int _data;
+    private readonly JsonElement _header;
+
+    public GoldenCase(string name)
+    {
+        _bytes = File.ReadAllBytes(Golden.Locate(name));
+        int size = checked((int)BinaryPrimitives.ReadInt64LittleEndian(_bytes));
+        _header = JsonDocument.Parse(_bytes.AsMemory(8, size)).RootElement;
+        _data = 8 + size;
+    }
+
+    public string this[string key] => _header.GetProperty("__metadata__").GetProperty(key).GetString()!;
+
+    public int Integer(string key) => int.Parse(this[key], CultureInfo.InvariantCulture);
+
+    public float Number(string key) => float.Parse(this[key], CultureInfo.InvariantCulture);
+
+    public bool HasKey(string key) => _header.GetProperty("__metadata__").TryGetProperty(key, out _);
+
+    public bool Has(string tensor) => _header.TryGetProperty(tensor, out _);
+
+    public int[] Shape(string tensor) => [.. _header.GetProperty(tensor).GetProperty("shape").EnumerateArray().Select(size => size.GetInt32())];
+
+    public float[] Floats(string tensor) => Read<float>(tensor, "F32");
+
+    /// <summary>An int32 or int64 tensor.</summary>
+    public int[] Integers(string tensor) => _header.GetProperty(tensor).GetProperty("dtype").GetString() == "I32"
+        ? Read<int>(tensor, "I32")
+        : Array.ConvertAll(Read<long>(tensor, "I64"), x => checked((int)x));
+
+    private T[] Read<T>(string tensor, string type) where T : unmanaged
+    {
+        JsonElement entry = _header.GetProperty(tensor);
+        if (entry.GetProperty("dtype").GetString() != type) throw new InvalidDataException($"{tensor}: expected {type}, got {entry.GetProperty("dtype")}");
+        int[] offsets = [.. entry.GetProperty("data_offsets").EnumerateArray().Select(offset => offset.GetInt32())];
+        return MemoryMarshal.Cast<byte, T>(_bytes.AsSpan(_data + offsets[0], offsets[1] - offsets[0])).ToArray();
+    }
+}
