@@ -18,7 +18,7 @@ internal sealed unsafe partial class CpuThreads : IDisposable
 {
     private const int SpinsBeforeParking = 2000;            // some tens of microseconds: the gap between two kernels of a model
     private readonly Worker[] _workers;
-    private readonly float*[] _scratch;
+    private readonly float*[] _scratch;                     // one per worker, then the shared one
     private readonly nint[] _scratchSize;
     private delegate*<void*, int, int, void> _body;
     private void* _job;
@@ -36,8 +36,8 @@ internal sealed unsafe partial class CpuThreads : IDisposable
     {
         Count = count > 0 ? count : Environment.ProcessorCount;
         _workers = new Worker[Count - 1];
-        _scratch = new float*[Count];
-        _scratchSize = new nint[Count];
+        _scratch = new float*[Count + 1];
+        _scratchSize = new nint[Count + 1];
         for (int i = 0; i < _workers.Length; i++) _workers[i] = new Worker(this, i + 1, pin);
     }
 
@@ -83,13 +83,16 @@ internal sealed unsafe partial class CpuThreads : IDisposable
         return _scratch[worker];
     }
 
+    /// <summary>Scratch memory that the caller fills before a job, for all its workers to read.</summary>
+    public float* Shared(nint floats) => Scratch(Count, floats);
+
     public void Dispose()
     {
         _stop = true;
         Interlocked.Increment(ref _generation);
         foreach (Worker worker in _workers) worker.Wake();
         foreach (Worker worker in _workers) worker.Dispose();
-        for (int i = 0; i < Count; i++)
+        for (int i = 0; i <= Count; i++)
         {
             NativeMemory.AlignedFree(_scratch[i]);
             _scratch[i] = null;
