@@ -1,11 +1,19 @@
 namespace Treeline.Kernels;
 
-/// <summary>When waking the other threads pays.</summary>
+/// <summary>How attention's work is cut.</summary>
 internal static class AttentionWork
 {
-    /// <summary>Multiply-adds below which one thread is done before another has started.</summary>
-    public const long Least = 100_000;
-
     /// <summary>Rows of queries (tokens times the query heads of one key/value head) that are computed together: enough to share what they read, few enough to stay in a core's cache.</summary>
     public const int Rows = 32;
+
+    /// <summary>Multiply-adds below which one thread is done before another has started.</summary>
+    private const long LeastForThreads = 100_000;
+
+    /// <summary>Runs a job's parts on all threads, or on the caller's alone where that is sooner.</summary>
+    public static void Run<TJob>(CpuThreads threads, int parts, long work, ref TJob job) where TJob : struct, IJob
+    {
+        if (work >= LeastForThreads) threads.For(parts, ref job);
+        else
+            for (int part = 0; part < parts; part++) job.Run(part, 0);
+    }
 }

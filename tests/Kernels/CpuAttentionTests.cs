@@ -20,6 +20,8 @@ public class CpuAttentionTests
         ["convolution alone"] = AttentionSpec.FlashLocal(2, 1, 8, 16) with { Local = LocalKind.None, ConvTaps = 40 },
         ["yoso, norm together"] = AttentionSpec.Augmented(4, 4, 32, 16, convTaps: 1, valueDim: 20) with { Local = LocalKind.Yoso8, Norm = OutputNorm.Together },
         ["norm global"] = AttentionSpec.LocalGlobal(6, 2, 13, 16) with { Norm = OutputNorm.Global },
+        ["softmax"] = AttentionSpec.Softmax(4, 2, 24),
+        ["softmax, odd sizes"] = AttentionSpec.Softmax(5, 1, 17, 33) with { ScoreScale = 0.7f },
         ["castling"] = AttentionSpec.Augmented(2, 1, 16, 32, convTaps: 8) with { Norm = OutputNorm.Castling, HasAlpha = false },
     };
 

@@ -9,10 +9,7 @@ public sealed partial class CpuBackend
     protected override void FlashAttendCore(AttentionLayer layer, LayerState state, Step step, in AttentionInputs inputs, DeviceTensor output)
     {
         var job = new FlashJob(this, new FlashCall(layer, (FlashLayer)state, step, inputs, output));
-        int parts = step.Entries * layer.Spec.KeyValueHeads;
-        if (job.Call.Work > AttentionWork.Least) Threads.For(parts, ref job);
-        else
-            for (int part = 0; part < parts; part++) job.Run(part, 0);
+        AttentionWork.Run(Threads, step.Entries * layer.Spec.KeyValueHeads, job.Call.Work, ref job);
     }
 
     /// <summary>A part is one entry's key/value head with the query heads that read it.</summary>

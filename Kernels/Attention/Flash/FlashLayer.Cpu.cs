@@ -9,8 +9,6 @@ namespace Treeline.Kernels;
 internal sealed unsafe class FlashLayer : CpuLayer
 {
     private readonly HostBuffer _memory;
-    private readonly HostBuffer?[] _pending;
-    private readonly int[] _pendingStride;
     private readonly int _heads;
     private readonly int _window;
     private readonly nint _stateFloats;
@@ -26,8 +24,7 @@ internal sealed unsafe class FlashLayer : CpuLayer
         _stateFloats = Spec.Global ? (nint)Spec.HeadDim * ValueStride : 0;
         _keyFloats = HasKeys ? (nint)Spec.HeadDim * KeyStride : 0;
         _headFloats = _stateFloats + _keyFloats + (nint)(_window + Spec.GroupSize) * ValueStride;
-        _pending = new HostBuffer?[owner.Slots];
-        _pendingStride = new int[owner.Slots];
+        Pending = new PendingRows(backend, owner.Slots, _heads, HasKeys ? Spec.HeadDim : 0, ValueStride);
         _memory = new HostBuffer(backend, checked((long)owner.Slots * _heads * _headFloats * sizeof(float)));
     }
 
@@ -51,30 +48,14 @@ internal sealed unsafe class FlashLayer : CpuLayer
     /// <summary>Values of the current group <c>[groupSize, ValueStride]</c>; the window's rows lie just before them.</summary>
     public float* Values(int slot, int head) => Keys(slot, head) + _keyFloats + (nint)_window * ValueStride;
 
-    /// <summary>k̂ of a verified tree's nodes, transposed <c>[headDim, PendingStride]</c>.</summary>
-    public float* PendingKeys(int slot, int head) => (float*)_pending[slot]!.Pointer + head * PendingFloats(_pendingStride[slot]);
-
-    /// <summary>Values of a verified tree's nodes <c>[nodes, ValueStride]</c>.</summary>
-    public float* PendingValues(int slot, int head) => PendingKeys(slot, head) + (HasKeys ? (nint)Spec.HeadDim * _pendingStride[slot] : 0);
-
-    /// <summary>Distance of the rows of the pending transposed k̂.</summary>
-    public int PendingStride(int slot) => _pendingStride[slot];
+    /// <summary>k̂ and values of verified trees.</summary>
+    public PendingRows Pending { get; }
 
     public override long Bytes(int length) => _heads * _headFloats * sizeof(float);
 
     public override void Reserve(in StepEntry entry, int length)
     {
-        if (entry.Moves) return;
-        int stride = TransposedStride(entry.Count);
-        long bytes = _heads * PendingFloats(stride) * sizeof(float);
-        if (_pending[entry.Slot] is not { } have || have.Bytes < bytes)
-        {
-            var larger = new HostBuffer(Backend, bytes);
-            _pending[entry.Slot]?.Dispose();
-            _pending[entry.Slot] = larger;
-        }
-
-        _pendingStride[entry.Slot] = stride;
+        if (!entry.Moves) Pending.Reserve(entry.Slot, entry.Count);
     }
 
     public override void Fork(int from, int to, int length)
@@ -105,11 +86,9 @@ internal sealed unsafe class FlashLayer : CpuLayer
 
     public override void Dispose()
     {
-        _memory?.Dispose();
-        foreach (HostBuffer? pending in _pending) pending?.Dispose();
+        _memory.Dispose();
+        Pending.Dispose();
     }
-
-    private nint PendingFloats(int stride) => ((HasKeys ? Spec.HeadDim : 0) + (nint)ValueStride) * stride;
 
     /// <summary>Copies one head's part of a field between its place here and its logical place.</summary>
     private void Copy(int slot, int head, StateField field, int length, float* logical, bool write)

@@ -138,12 +138,12 @@ internal sealed unsafe partial class CpuKernels<S, V>
         AttentionSpec spec = layer.Spec;
         int group = spec.GroupSize, stride = layer.ValueStride, at = length % group;
         float* keys = layer.Keys(slot, head), values = layer.Values(slot, head);
-        float* pendingKeys = layer.PendingKeys(slot, head), pendingValues = layer.PendingValues(slot, head);
+        float* pendingKeys = layer.Pending.Keys(slot, head), pendingValues = layer.Pending.Values(slot, head);
         nint bytes = (nint)stride * sizeof(float);
         for (int i = 0; i < count; i++)
         {
             if (layer.HasKeys)
-                for (int d = 0; d < spec.HeadDim; d++) keys[(nint)d * layer.KeyStride + at] = pendingKeys[(nint)d * layer.PendingStride(slot) + path[i]];
+                for (int d = 0; d < spec.HeadDim; d++) keys[(nint)d * layer.KeyStride + at] = pendingKeys[(nint)d * layer.Pending.Stride(slot) + path[i]];
             Buffer.MemoryCopy(pendingValues + (nint)path[i] * stride, values + (nint)at * stride, bytes, bytes);
             if (++at < group) continue;
             FlashFold(layer, slot, head);

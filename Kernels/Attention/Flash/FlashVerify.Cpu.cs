@@ -171,9 +171,9 @@ internal readonly unsafe struct FlashTree(in FlashCall call, StepEntry entry, in
     /// <summary>Those of them that belong to the current group.</summary>
     public readonly int Tail = call.Layer.Owner.Length(entry.Slot) % call.Spec.GroupSize;
 
-    public readonly float* PendingKeys = call.Layer.PendingKeys(entry.Slot, head);
-    public readonly float* PendingValues = call.Layer.PendingValues(entry.Slot, head);
-    public readonly int PendingStride = call.Layer.PendingStride(entry.Slot);
+    public readonly float* PendingKeys = call.Layer.Pending.Keys(entry.Slot, head);
+    public readonly float* PendingValues = call.Layer.Pending.Values(entry.Slot, head);
+    public readonly int PendingStride = call.Layer.Pending.Stride(entry.Slot);
 
     /// <summary>The last nodes of the path down to a node, in the order of their positions.</summary>
     public void PathUp(int node, int count, int* path)
