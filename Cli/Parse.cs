@@ -1,0 +1,29 @@
+using System.Globalization;
+
+namespace Treeline.Cli;
+
+/// <summary>Option values as text, so that a bad one is refused with the option's own name.</summary>
+internal static class Parse
+{
+    public static int Whole(string option, string? text, int fallback, int least, int most = int.MaxValue)
+    {
+        if (text is null) return fallback;
+        if (int.TryParse(text, NumberStyles.AllowLeadingSign, CultureInfo.InvariantCulture, out int value) && value >= least && value <= most) return value;
+        throw ToolException.Usage($"{option}: expected a whole number {(most == int.MaxValue ? $"from {least} on" : $"from {least} to {most}")}, got {text}");
+    }
+
+    public static ulong Seed(string option, string? text, ulong fallback)
+    {
+        if (text is null) return fallback;
+        if (ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out ulong value)) return value;
+        throw ToolException.Usage($"{option}: expected a whole number from 0 to {ulong.MaxValue}, got {text}");
+    }
+
+    public static double Real(string option, string? text, double fallback, double least, double most = double.MaxValue)
+    {
+        if (text is null) return fallback;
+        if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && value >= least && value <= most) return value;
+        throw ToolException.Usage(string.Create(CultureInfo.InvariantCulture,
+            $"{option}: expected a number {(most == double.MaxValue ? $"from {least} on" : $"from {least} to {most}")}, got {text}"));
+    }
+}

@@ -1,0 +1,107 @@
+using System.Reflection;
+using Spectre.Console;
+using Spectre.Console.Cli;
+using Treeline.Cli.Commands;
+
+namespace Treeline.Cli;
+
+/// <summary>The <c>treeline</c> tool.</summary>
+public static class Program
+{
+    /// <summary>The tool's version, the library's own.</summary>
+    public static string Version { get; } = typeof(Program).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()!.InformationalVersion.Split('+')[0];
+
+    /// <summary>Runs the tool on the console; Ctrl-C cancels.</summary>
+    /// <param name="args">Verb and options.</param>
+    public static int Main(string[] args)
+    {
+        using var cancellation = new CancellationTokenSource();
+        Console.CancelKeyPress += (_, pressed) =>
+        {
+            pressed.Cancel = !cancellation.IsCancellationRequested;         // a second Ctrl-C ends the process at once
+            cancellation.Cancel();
+        };
+        using var output = new StreamWriter(Console.OpenStandardOutput()) { AutoFlush = false };
+        int code = Run(args, Console.In, output, Console.Error, !Console.IsErrorRedirected, cancellation.Token);
+        try
+        {
+            output.Flush();
+        }
+        catch (IOException)
+        {
+            return ExitCodes.Output;                        // the reader of the pipe has gone
+        }
+
+        return code;
+    }
+
+    /// <summary>Runs the tool in this process.</summary>
+    /// <param name="args">Verb and options.</param>
+    /// <param name="input">Standard input.</param>
+    /// <param name="output">Receives answers only.</param>
+    /// <param name="error">Receives progress, warnings and errors.</param>
+    /// <param name="showsProgress">True where somebody watches <paramref name="error"/>.</param>
+    /// <param name="cancellation">Ends the command between steps.</param>
+    /// <returns>One of <see cref="ExitCodes"/>.</returns>
+    public static int Run(IReadOnlyList<string> args, TextReader input, TextWriter output, TextWriter error, bool showsProgress = false, CancellationToken cancellation = default)
+    {
+        ArgumentNullException.ThrowIfNull(args);
+        ArgumentNullException.ThrowIfNull(error);
+        var terminal = new Terminal(input, output, error, showsProgress, cancellation);
+        try
+        {
+            if (args.Count == 0) throw ToolException.Usage("expected a verb; `treeline --help` lists them");
+            Verb? verb = Array.Find(Verbs, known => known.Name == args[0]);
+            return App(terminal).Run(verb is null ? args : CommandLine.Join(args, verb.Settings), CancellationToken.None);
+        }
+        catch (CommandAppException e)
+        {
+            terminal.Fail($"{e.Message.TrimEnd('.')}; see `treeline{(Array.Exists(Verbs, known => known.Name == args[0]) ? $" {args[0]}" : "")} --help`");
+            return ExitCodes.Usage;
+        }
+        catch (Exception e)
+        {
+            terminal.Fail(MessageOf(e));
+            return ExitCodes.Of(e);
+        }
+    }
+
+    /// <summary>One line that says what ended a command.</summary>
+    internal static string MessageOf(Exception exception) => ExitCodes.Of(exception) switch
+    {
+        ExitCodes.Cancelled => "cancelled",
+        ExitCodes.Internal => $"internal error: {exception.GetType().Name}: {exception.Message}",
+        _ => exception.Message,
+    };
+
+    /// <summary>All verbs.</summary>
+    internal static IEnumerable<string> VerbNames => Verbs.Select(verb => verb.Name);
+
+    private sealed record Verb(string Name, Type Settings, Action<IConfigurator, Terminal> Add)
+    {
+        public static Verb Of<TCommand, TSettings>(string name, string description) where TCommand : ToolCommand<TSettings> where TSettings : CommandSettings =>
+            new(name, typeof(TSettings), (config, terminal) => config.AddCommand<TCommand>(name).WithData(terminal).WithDescription(description));
+    }
+
+    private static readonly Verb[] Verbs =
+    [
+        Verb.Of<RunCommand, RunSettings>("run", "Compute recorded cases and compare with what was recorded"),
+        Verb.Of<InfoCommand, AnswerSettings>("info", "Backends, devices, vector width, threads, what each supports"),
+    ];
+
+    private static CommandApp App(Terminal terminal)
+    {
+        var app = new CommandApp();
+        app.Configure(config =>
+        {
+            config.SetApplicationName("treeline");
+            config.SetApplicationVersion(Version);
+            config.SetHelpProvider(new Help(config.Settings));
+            config.PropagateExceptions();
+            config.UseStrictParsing();                      // an unknown option is an error, not an argument to pass on
+            config.ConfigureConsole(AnsiConsole.Create(new AnsiConsoleSettings { Out = new AnsiConsoleOutput(terminal.Out), Ansi = AnsiSupport.No }));
+            foreach (Verb verb in Verbs) verb.Add(config, terminal);
+        });
+        return app;
+    }
+}
