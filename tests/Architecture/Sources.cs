@@ -42,6 +42,7 @@ internal static partial class Sources
     [GeneratedRegex(@"\b(?:class|struct|interface|enum|record(?:\s+(?:class|struct))?)\s+([A-Z]\w*)")]
     private static partial Regex Declaration();
 
-    [GeneratedRegex(@"\b[A-Za-z_]\w*\b")]
+    // A method that is called (.Sum(…)) is no mention of a type of that name.
+    [GeneratedRegex(@"\b[A-Za-z_]\w*\b(?!(?<=\.\w+)\()")]
     private static partial Regex Word();
 }

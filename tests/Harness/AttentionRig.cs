@@ -95,9 +95,18 @@ internal sealed class AttentionRig : IDisposable
     /// <summary>Commits one entry's path of the last step, nothing of the others.</summary>
     public void Commit(int entry, params ReadOnlySpan<int> path)
     {
+        var paths = new int[Step.Entries][];
+        paths.AsSpan().Fill([]);
+        paths[entry] = path.ToArray();
+        Commit(paths);
+    }
+
+    /// <summary>Commits a path of each entry of the last step.</summary>
+    public void Commit(int[][] paths)
+    {
         var accepted = new int[Step.Entries * Step.MaxDepth];
         accepted.AsSpan().Fill(-1);
-        path.CopyTo(accepted.AsSpan(entry * Step.MaxDepth));
+        for (int i = 0; i < paths.Length; i++) paths[i].CopyTo(accepted.AsSpan(i * Step.MaxDepth));
         Backend.Commit(State, Step, accepted);
     }
 

@@ -8,12 +8,12 @@ internal static class BackendsUnderTest
     /// <summary>One name a backend.</summary>
     public static string[] Names { get; } = ["oracle", "cpu"];
 
-    /// <summary>Those whose attention is built.</summary>
-    public static string[] Attending { get; } = ["oracle"];
-
     /// <summary>The same, in the forms that must each be right by themselves: vector widths of this machine, thread counts.</summary>
     public static string[] Variants { get; } =
         [.. Widths().Select(width => $"cpu/{width} lanes"), "cpu/1 thread", "cpu/3 threads"];
+
+    /// <summary>Names whose results depend on a token's path alone, bit for bit.</summary>
+    public static string[] LosslessNames { get; } = [.. Names.Where(IsLossless)];
 
     /// <summary>Names and variants whose results depend on a token's path alone, bit for bit.</summary>
     public static string[] Lossless { get; } = [.. Names.Concat(Variants).Where(IsLossless)];

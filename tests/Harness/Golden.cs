@@ -1,7 +1,4 @@
-using System.Buffers.Binary;
 using System.Globalization;
-using System.Runtime.InteropServices;
-using System.Text.Json;
 
 namespace Treeline.Tests.Harness;
 
@@ -44,44 +41,24 @@ internal static class Golden
 }
 
 /// <summary>One recorded case: metadata and tensors.</summary>
-internal sealed class GoldenCase
+internal sealed class GoldenCase : IDisposable
 {
-    private readonly byte[] _bytes;
-    private readonly int _data;
-    private readonly JsonElement _header;
+    private readonly SafetensorsFile _file;
 
-    public GoldenCase(string name)
-    {
-        _bytes = File.ReadAllBytes(Golden.Locate(name));
-        int size = checked((int)BinaryPrimitives.ReadInt64LittleEndian(_bytes));
-        _header = JsonDocument.Parse(_bytes.AsMemory(8, size)).RootElement;
-        _data = 8 + size;
-    }
+    public GoldenCase(string name) => _file = SafetensorsFile.Open(Golden.Locate(name));
 
-    public string this[string key] => _header.GetProperty("__metadata__").GetProperty(key).GetString()!;
+    public string this[string key] => _file.Metadata[key];
 
     public int Integer(string key) => int.Parse(this[key], CultureInfo.InvariantCulture);
 
     public float Number(string key) => float.Parse(this[key], CultureInfo.InvariantCulture);
 
-    public bool HasKey(string key) => _header.GetProperty("__metadata__").TryGetProperty(key, out _);
+    public int[] Shape(string tensor) => _file[tensor].Shape.ToArray();
 
-    public bool Has(string tensor) => _header.TryGetProperty(tensor, out _);
-
-    public int[] Shape(string tensor) => [.. _header.GetProperty(tensor).GetProperty("shape").EnumerateArray().Select(size => size.GetInt32())];
-
-    public float[] Floats(string tensor) => Read<float>(tensor, "F32");
+    public float[] Floats(string tensor) => _file[tensor].ToFloat32();
 
     /// <summary>An int32 or int64 tensor.</summary>
-    public int[] Integers(string tensor) => _header.GetProperty(tensor).GetProperty("dtype").GetString() == "I32"
-        ? Read<int>(tensor, "I32")
-        : Array.ConvertAll(Read<long>(tensor, "I64"), x => checked((int)x));
+    public int[] Integers(string tensor) => _file[tensor].ToInt32();
 
-    private T[] Read<T>(string tensor, string type) where T : unmanaged
-    {
-        JsonElement entry = _header.GetProperty(tensor);
-        if (entry.GetProperty("dtype").GetString() != type) throw new InvalidDataException($"{tensor}: expected {type}, got {entry.GetProperty("dtype")}");
-        int[] offsets = [.. entry.GetProperty("data_offsets").EnumerateArray().Select(offset => offset.GetInt32())];
-        return MemoryMarshal.Cast<byte, T>(_bytes.AsSpan(_data + offsets[0], offsets[1] - offsets[0])).ToArray();
-    }
+    public void Dispose() => _file.Dispose();
 }

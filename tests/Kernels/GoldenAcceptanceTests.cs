@@ -13,7 +13,7 @@ public class GoldenAcceptanceTests
     [Theory, MemberData(nameof(Cases))]
     public void The_tree_of_the_choices_is_the_references(string name, string file)
     {
-        var golden = new GoldenCase(file);
+        using var golden = new GoldenCase(file);
         int[][] choices = JsonSerializer.Deserialize<int[][]>(golden["choices"])!;
         TokenTree tree = TokenTree.FromChoices(choices);
         int[] nodes = [.. Enumerable.Range(0, tree.Count)];
@@ -37,7 +37,7 @@ public class GoldenAcceptanceTests
     [Theory, MemberData(nameof(Cases))]
     public void The_accepted_path_is_the_references(string name, string file)
     {
-        var golden = new GoldenCase(file);
+        using var golden = new GoldenCase(file);
         TokenTree tree = TokenTree.FromParents(golden.Integers("parent"));
         using KernelBackend backend = BackendsUnderTest.Open(name);
         var step = new Step();

@@ -23,7 +23,7 @@ public class GoldenAttentionTests
     [Theory, MemberData(nameof(AttentionCases))]
     public void A_chunk_gives_what_the_reference_gives(string name, string file)
     {
-        var golden = new GoldenCase(file);
+        using var golden = new GoldenCase(file);
         using KernelBackend backend = BackendsUnderTest.Open(name);
         using AttentionRig rig = Rig(backend, golden);
         double[] output = rig.Run(Feed.Advance(0, Read(golden, "")))[0];
@@ -33,7 +33,7 @@ public class GoldenAttentionTests
     [Theory, MemberData(nameof(AttentionCases))]
     public void So_does_one_token_at_a_time(string name, string file)
     {
-        var golden = new GoldenCase(file);
+        using var golden = new GoldenCase(file);
         using KernelBackend backend = BackendsUnderTest.Open(name);
         using AttentionRig rig = Rig(backend, golden);
         Tokens tokens = Read(golden, "");
@@ -44,7 +44,7 @@ public class GoldenAttentionTests
     [Theory, MemberData(nameof(TreeCases))]
     public void A_tree_gives_what_each_path_gives_and_goes_on_from_the_accepted_one(string name, string file)
     {
-        var golden = new GoldenCase(file);
+        using var golden = new GoldenCase(file);
         TokenTree tree = TokenTree.FromParents(golden.Integers("parent"));
         using KernelBackend backend = BackendsUnderTest.Open(name);
         using AttentionRig rig = Rig(backend, golden);
@@ -58,7 +58,7 @@ public class GoldenAttentionTests
     }
 
     internal static TheoryData<string, string> Cross(IEnumerable<string> cases) =>
-        new(from file in cases from name in BackendsUnderTest.Attending select (name, file));
+        new(from file in cases from name in BackendsUnderTest.Names select (name, file));
 
     private static double Tolerance(string name) => name == "oracle" ? Close.Oracle : Close.Attention;
 
