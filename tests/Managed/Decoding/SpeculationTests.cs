@@ -9,7 +9,7 @@ public class SpeculationTests
 {
     private const int Vocabulary = 23;
 
-    public static TheoryData<string, bool> Models => new(from name in BackendsUnderTest.Attending from softmax in new[] { false, true } select (name, softmax));
+    public static TheoryData<string, bool> Models => new(from name in BackendsUnderTest.LosslessNames from softmax in new[] { false, true } select (name, softmax));
 
     [Theory, MemberData(nameof(Models))]
     public void Trees_give_the_text_of_one_token_at_a_time(string backendName, bool softmax)
