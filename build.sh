@@ -138,10 +138,12 @@ test_full() {
     ((failed > 0)) && return
     suite 900 'tests, full tier' '' -trait tier=full
     # What a lesser machine would run; the switches are the runtime's own.
-    local narrow=(-namespace 'Treeline.Tests.Kernels*' -trait- tier=full)
+    local narrow=(-class 'Treeline.Tests.Kernels.*' -trait- tier=full)
     suite 300 'kernels and a model, AVX-512 off' DOTNET_EnableAVX512=0 "${narrow[@]}"
     suite 300 'kernels and a model, AVX2 off' DOTNET_EnableAVX2=0 "${narrow[@]}"
     suite 600 'kernels and a model, hardware intrinsics off' DOTNET_EnableHWIntrinsic=0 "${narrow[@]}"
+    check 60 'sample EngineLoop, cpu' dotnet samples/EngineLoop/bin/Release/net10.0/EngineLoop.dll
+    check 60 'sample EngineLoop, oracle' dotnet samples/EngineLoop/bin/Release/net10.0/EngineLoop.dll oracle
     check 300 'formatting' dotnet format Treeline.slnx --verify-no-changes --no-restore
     check 300 'packages' ./build.sh pack
 }

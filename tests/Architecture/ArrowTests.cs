@@ -13,7 +13,7 @@ public partial class ArrowTests
         ["Managed"] = ["Kernels"],
         ["Cli"] = ["Kernels", "Managed"],
         ["tests"] = ["Kernels", "Managed", "Cli"],
-        ["bench/Treeline.Bench"] = ["Kernels", "Managed"],
+        ["bench"] = ["Kernels", "Managed"],
         ["samples/Demo"] = ["Kernels", "Managed"],
         ["samples/EngineLoop"] = ["Kernels"],
         ["samples/TextGeneration"] = ["Kernels", "Managed"],

@@ -1,12 +1,12 @@
 using System.Text.RegularExpressions;
+using Treeline.Tests.Harness;
 
 namespace Treeline.Tests.Architecture;
 
 /// <summary>The repository's own files, read as text.</summary>
 internal static partial class Sources
 {
-    /// <summary>The folder that holds Treeline.slnx.</summary>
-    public static string Root { get; } = FindRoot();
+    public static string Root => Golden.Repository;
 
     /// <summary>Files of ours below a folder, as paths relative to <see cref="Root"/> with forward slashes; nothing that was built.</summary>
     public static IEnumerable<string> Files(string folder, string pattern) =>
@@ -28,13 +28,6 @@ internal static partial class Sources
     /// <summary>Words of a file's code that are in a set: the types of that set which it knows.</summary>
     public static IEnumerable<string> Mentions(string path, HashSet<string> names) =>
         Word().Matches(Code(path)).Select(match => match.Value).Where(names.Contains).Distinct();
-
-    private static string FindRoot()
-    {
-        for (DirectoryInfo? at = new(AppContext.BaseDirectory); at is not null; at = at.Parent)
-            if (File.Exists(Path.Combine(at.FullName, "Treeline.slnx"))) return at.FullName;
-        throw new InvalidOperationException($"no Treeline.slnx above {AppContext.BaseDirectory}: these tests run inside a checkout");
-    }
 
     [GeneratedRegex(""" "(?:[^"\\\n]|\\.)*" | //[^\n]* | /\*.*?\*/ """, RegexOptions.IgnorePatternWhitespace | RegexOptions.Singleline)]
     private static partial Regex NotCode();
