@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using System.Text.RegularExpressions;
 using Treeline.Tests.Harness;
 
@@ -6,6 +7,8 @@ namespace Treeline.Tests.Architecture;
 /// <summary>The repository's own files, read as text.</summary>
 internal static partial class Sources
 {
+    private static readonly ConcurrentDictionary<string, string> Stripped = [];
+
     public static string Root => Golden.Repository;
 
     /// <summary>Files of ours below a folder, as paths relative to <see cref="Root"/> with forward slashes; nothing that was built.</summary>
@@ -19,9 +22,10 @@ internal static partial class Sources
     public static string Read(string path) => File.ReadAllText(Path.Combine(Root, path));
 
     /// <summary>A C# file without its comments and the contents of its strings: what the compiler acts on.</summary>
-    public static string Code(string path) => NotCode().Replace(Read(path), match => match.Value[0] == '"' ? "\"\"" : " ");
+    public static string Code(string path) =>
+        Stripped.GetOrAdd(path, static path => NotCode().Replace(Read(path), match => match.Value[0] == '"' ? "\"\"" : " "));
 
-    /// <summary>Names of the types that files declare.</summary>
+    /// <summary>Names of the types that files declare, without private ones: nobody else can mean those.</summary>
     public static HashSet<string> DeclaredTypes(IEnumerable<string> paths) =>
         [.. paths.SelectMany(path => Declaration().Matches(Code(path))).Select(match => match.Groups[1].Value)];
 
@@ -32,7 +36,7 @@ internal static partial class Sources
     [GeneratedRegex(""" "(?:[^"\\\n]|\\.)*" | //[^\n]* | /\*.*?\*/ """, RegexOptions.IgnorePatternWhitespace | RegexOptions.Singleline)]
     private static partial Regex NotCode();
 
-    [GeneratedRegex(@"\b(?:class|struct|interface|enum|record(?:\s+(?:class|struct))?)\s+([A-Z]\w*)")]
+    [GeneratedRegex(@"(?<!\bprivate\b[\w ]*)\b(?:class|struct|interface|enum|record(?: (?:class|struct))?) ([A-Z]\w*)")]
     private static partial Regex Declaration();
 
     // A method that is called (.Sum(…)) is no mention of a type of that name.
