@@ -1,21 +1,14 @@
 using Treeline.Kernels;
 using Treeline.Tests.Harness;
+using Xunit;
 
 namespace Treeline.Tests.Kernels;
 
-/// <summary>Host numbers of one argument: shape, storage, and how far apart its rows lie.</summary>
+/// <summary>Host numbers of one argument: shape, storage, and how many foreign numbers lie between its rows.</summary>
 internal sealed record Argument(int[] Shape, float[] Numbers, ElementType Type = ElementType.Float32, int Gap = 0)
 {
     public static Argument Random(int seed, ElementType type, int gap, params int[] shape) =>
-        new(shape, new Random(seed).Floats(shape.Aggregate(1, (a, b) => a * b), 1), type, gap);
-
-    /// <summary>The numbers as they are stored.</summary>
-    public float[] Rounded => Array.ConvertAll(Numbers, x => Type switch
-    {
-        ElementType.BFloat16 => (BFloat16)x,
-        ElementType.Float16 => (float)(Half)x,
-        _ => x,
-    });
+        new(shape, new Random(seed).Floats(shape.Aggregate(1, (a, b) => a * b)), type, gap);
 
     /// <summary>Rows first to end.</summary>
     public Argument Rows(int first, int end)
@@ -25,13 +18,12 @@ internal sealed record Argument(int[] Shape, float[] Numbers, ElementType Type =
     }
 }
 
-/// <summary>Runs single ops on one backend from host numbers.</summary>
+/// <summary>Runs single ops on one backend from host numbers; on host backends all memory is foreign and ends where nothing more may be touched.</summary>
 internal sealed class OpRig(KernelBackend backend, bool owner = true) : IDisposable
 {
-    // What lies between strided rows, before and after a call.
-    private const float Guard = 12345;
+    private const float Untouched = 12345;                  // what lies between rows
     private readonly List<IDisposable> _owned = [];
-    private readonly Dictionary<DeviceTensor, DeviceTensor> _fused = [];
+    private readonly List<(DeviceTensor Whole, int Used)> _gaps = [];
 
     public KernelBackend Backend => backend;
 
@@ -48,7 +40,12 @@ internal sealed class OpRig(KernelBackend backend, bool owner = true) : IDisposa
         return tensor;
     }
 
-    public DeviceTensor Upload(params int[] numbers) => Own(backend.Upload<int>(numbers, numbers.Length));
+    public DeviceTensor Upload(params int[] numbers)
+    {
+        DeviceTensor tensor = Strided(ElementType.Int32, 0, [numbers.Length]);
+        backend.Write<int>(tensor, numbers);
+        return tensor;
+    }
 
     /// <summary>An output full of NaN, its rows some numbers apart.</summary>
     public DeviceTensor Output(int gap, params int[] shape)
@@ -58,19 +55,28 @@ internal sealed class OpRig(KernelBackend backend, bool owner = true) : IDisposa
         return tensor;
     }
 
-    /// <summary>Reads an output and checks that the gaps between its rows are as they were.</summary>
+    /// <summary>An output of integers full of a number that no op gives.</summary>
+    public DeviceTensor IntegerOutput(params int[] shape)
+    {
+        DeviceTensor tensor = Strided(ElementType.Int32, 0, shape);
+        backend.Write<int>(tensor, Enumerable.Repeat(-99, (int)tensor.Count).ToArray());
+        return tensor;
+    }
+
+    /// <summary>Reads an output, and checks that nothing between any rows has changed.</summary>
     public float[] Read(DeviceTensor output)
     {
-        if (_fused.TryGetValue(output, out DeviceTensor? whole))
+        foreach ((DeviceTensor whole, int used) in _gaps)
         {
             float[] all = backend.Download<float>(whole);
-            int row = whole.RowLength, used = output.RowLength;
             for (int i = 0; i < all.Length; i++)
-                if (i % row >= used) Xunit.Assert.Equal(Guard, all[i]);
+                if (i % whole.RowLength >= used) Assert.Equal(Untouched, all[i]);
         }
 
         return backend.Download<float>(output);
     }
+
+    public int[] ReadIntegers(DeviceTensor output) => backend.Download<int>(output);
 
     public T Own<T>(T disposable) where T : IDisposable
     {
@@ -86,12 +92,22 @@ internal sealed class OpRig(KernelBackend backend, bool owner = true) : IDisposa
 
     private DeviceTensor Strided(ElementType type, int gap, int[] shape)
     {
-        if (gap == 0) return Own(backend.Allocate(type, shape));
+        if (gap == 0) return Allocate(type, shape);
         int row = shape[1..].Aggregate(1, (a, b) => a * b);
-        DeviceTensor whole = Own(backend.Allocate(type, shape[0], row + gap));
-        if (type == ElementType.Float32) backend.Write<float>(whole, Enumerable.Repeat(Guard, (int)whole.Count).ToArray());
-        DeviceTensor part = whole.Slice(1, 0, row).View(shape);
-        _fused[part] = whole;
-        return part;
+        DeviceTensor whole = Allocate(type, [shape[0], row + gap]);
+        if (type == ElementType.Float32)
+        {
+            backend.Write<float>(whole, Enumerable.Repeat(Untouched, (int)whole.Count).ToArray());
+            _gaps.Add((whole, row));
+        }
+
+        return whole.Slice(1, 0, row).View(shape);
+    }
+
+    private DeviceTensor Allocate(ElementType type, int[] shape)
+    {
+        if (backend is not HostBackend) return Own(backend.Allocate(type, shape));
+        var memory = Own(new GuardedMemory(Math.Max(1, shape.Aggregate(1L, (a, b) => a * b)) * type.Size()));
+        return Own(backend.Wrap(memory.Pointer, type, shape));
     }
 }
