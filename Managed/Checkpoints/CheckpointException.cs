@@ -21,7 +21,7 @@ public sealed class CheckpointException : Exception
     /// <param name="message">What was found and what is wanted.</param>
     /// <param name="innerException">What caused it.</param>
     public CheckpointException(string file, string? tensor, string message, Exception? innerException = null)
-        : base(tensor is null ? $"{file}: {message}" : $"{file}: tensor '{Shorten(tensor)}': {message}", innerException)
+        : base(Printable(tensor is null ? $"{file}: {message}" : $"{file}: tensor '{Shorten(tensor)}': {message}"), innerException)
     {
         File = file;
         Tensor = tensor;
@@ -33,6 +33,15 @@ public sealed class CheckpointException : Exception
     /// <summary>The tensor, null where it is about the whole file.</summary>
     public string? Tensor { get; }
 
-    // Names come from the file: a hostile one must not fill the screen.
+    // Names come from the file: a hostile one must neither fill the screen nor steer the terminal.
     private static string Shorten(string name) => name.Length <= 200 ? name : name[..200] + "…";
+
+    private static string Printable(string message)
+    {
+        if (message.Length > 2000) message = message[..2000] + "…";
+        return string.Create(message.Length, message, (to, from) =>
+        {
+            for (int i = 0; i < to.Length; i++) to[i] = char.IsControl(from[i]) ? '?' : from[i];
+        });
+    }
 }

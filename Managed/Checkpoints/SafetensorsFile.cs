@@ -7,7 +7,7 @@ namespace Treeline;
 /// Format: 8 bytes header length, a JSON header <c>{"name": {"dtype", "shape", "data_offsets": [begin, end]}, …, "__metadata__": {…}}</c>, then the tensors' bytes
 /// without gaps. Nothing that the header says is believed before it has been checked against the file's length.
 /// </remarks>
-public sealed class SafetensorsFile : IDisposable
+public sealed class SafetensorsFile : ITensorFile
 {
     private readonly MappedFile _memory;
     private readonly Dictionary<string, CheckpointTensor> _byName;

@@ -75,4 +75,13 @@ public sealed record ModelConfig
 
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<int> StopTokens { get; init; } = [];
+
+    /// <summary>Reads a checkpoint's <c>config.json</c>, and <c>generation_config.json</c> beside it for the tokens that end a text.</summary>
+    /// <param name="path">The checkpoint's folder, or the file itself.</param>
+    /// <exception cref="CheckpointException">It is missing, of a model type that is not supported, lacks a key, or contradicts itself; the message names the key.</exception>
+    public static ModelConfig Load(string path)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        return ModelConfigReader.Read(path);
+    }
 }
