@@ -1,4 +1,5 @@
 using Treeline.Kernels;
+using Treeline.Tests.Harness;
 using Xunit;
 
 namespace Treeline.Tests.Kernels;
@@ -143,14 +144,7 @@ public class CpuAttentionTests
         using var cpu = new Runner(Specs[name], threads: 2);
         cpu.Advance(0, 0, 20);
         TokenTree tree = TokenTree.FromParents([-1, 0, 0, 1, 1, 2, 3]);
-        long before = 0;
-        for (int i = 0; i < 60; i++)
-        {
-            if (i == 20) before = GC.GetAllocatedBytesForCurrentThread();
-            cpu.Steady(0, tree, [0, 1, 4]);
-        }
-
-        Assert.Equal(0, GC.GetAllocatedBytesForCurrentThread() - before);
+        Allocations.RequireNone(() => cpu.Steady(0, tree, [0, 1, 4]));
     }
 
     private static TokenTree RandomTree(int seed, bool bushy)

@@ -187,6 +187,7 @@ public class DenseTests
     {
         public Operands(int seed, int rows, int channels, ElementType type, int gap)
             : this(Argument.Random(seed, type, gap, rows, channels), Argument.Random(seed + 100, type, gap, rows, channels),
-                Argument.Random(seed + 200, type, 0, channels), Argument.Random(seed + 300, type, 0, channels)) { }
+                Argument.Random(seed + 200, type, 0, channels), Argument.Random(seed + 300, type, 0, channels))
+        { }
     }
 }

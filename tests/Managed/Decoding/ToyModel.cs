@@ -35,8 +35,17 @@ internal sealed class ToyModel : CausalModel
         Medusa = medusa ? new ToyHeads(backend, vocabulary, Hidden, heads: 4, random) : null;
         Config = new ModelConfig
         {
-            ModelType = "toy", VocabularySize = vocabulary, HiddenSize = Hidden, FeedForwardSize = 0, Layers = 1, QueryHeads = Heads, KeyValueHeads = Heads,
-            HeadDim = HeadDim, MaxPositions = maxPositions, NormEpsilon = 1e-5f, Activation = "silu",
+            ModelType = "toy",
+            VocabularySize = vocabulary,
+            HiddenSize = Hidden,
+            FeedForwardSize = 0,
+            Layers = 1,
+            QueryHeads = Heads,
+            KeyValueHeads = Heads,
+            HeadDim = HeadDim,
+            MaxPositions = maxPositions,
+            NormEpsilon = 1e-5f,
+            Activation = "silu",
         };
     }
 
