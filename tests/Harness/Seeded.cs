@@ -40,9 +40,7 @@ internal static class Seeded
                 ConvTaps = random.Pick(0, 1, 2, 4, 9, 32, 40),
                 Norm = random.Pick(OutputNorm.None, OutputNorm.None, OutputNorm.Global, OutputNorm.Together, OutputNorm.Castling),
             };
-            // Over one channel x / (1e-5 + |x|) is a step at 0, on which no two roundings agree: there a smoother one.
-            if (spec is { ValueDim: 1, Norm: not OutputNorm.None }) spec = spec with { Norm = spec.Norm == OutputNorm.Castling ? OutputNorm.Together : spec.Norm, NormEpsilon = 0.1f };
-            if (Attentions.Find("flash")!.IsValid(spec, out _)) return spec;
+            if (Attentions.Find("flash")!.IsValid(spec, out _)) return Smooth(spec);
         }
     }
 
@@ -60,7 +58,7 @@ internal static class Seeded
     public static AttentionSpec Sibling(this Random random, AttentionSpec spec)
     {
         AttentionSpec other = spec.Attention == "softmax" && random.Chance(0.3) ? random.Softmax() : random.Flash();
-        return other with { QueryHeads = spec.QueryHeads, KeyValueHeads = spec.KeyValueHeads, HeadDim = spec.HeadDim, ValueDim = spec.ValueDim };
+        return Smooth(other with { QueryHeads = spec.QueryHeads, KeyValueHeads = spec.KeyValueHeads, HeadDim = spec.HeadDim, ValueDim = spec.ValueDim });
     }
 
     /// <summary>A tree: a few roots, narrow and deep or wide and shallow.</summary>
@@ -80,4 +78,9 @@ internal static class Seeded
         for (int left = total; left > 0; left -= sizes[^1]) sizes.Add(random.Next(1, Math.Min(most, left) + 1));
         return [.. sizes];
     }
+
+    // Over one channel x / (1e-5 + |x|) is a step at 0, on which no two roundings agree: there a gentler one.
+    private static AttentionSpec Smooth(AttentionSpec spec) => spec is { ValueDim: 1, Norm: not OutputNorm.None }
+        ? spec with { Norm = spec.Norm == OutputNorm.Castling ? OutputNorm.Together : spec.Norm, NormEpsilon = 0.1f }
+        : spec;
 }
