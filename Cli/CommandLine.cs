@@ -1,3 +1,4 @@
+using System.ComponentModel;
 using System.Reflection;
 using Spectre.Console.Cli;
 
@@ -6,38 +7,49 @@ namespace Treeline.Cli;
 /// <summary>Joins options and their values (<c>--seed -5</c> becomes <c>--seed=-5</c>), so that a value may begin with a dash and a missing one is named.</summary>
 internal static class CommandLine
 {
+    private enum Takes
+    {
+        Nothing,
+        Value,
+        Verbatim,
+    }
+
     /// <param name="args">Verb and options as given.</param>
     /// <param name="settings">The verb's options.</param>
     /// <exception cref="ToolException">An option has no value.</exception>
     public static List<string> Join(IReadOnlyList<string> args, Type settings)
     {
-        Dictionary<string, bool> takesValue = OptionsOf(settings);
+        Dictionary<string, Takes> options = OptionsOf(settings);
         List<string> joined = [];
         for (int i = 0; i < args.Count; i++)
         {
+            // What follows would be taken by nobody, and silently so.
+            if (args[i] == "--") throw ToolException.Usage($"--: expected options and arguments of {args[0]} only, got {string.Join(' ', args.Skip(i))}");
             string name = args[i].Split('=')[0];
-            if (!takesValue.TryGetValue(name, out bool wantsValue) || !wantsValue)
+            if (!options.TryGetValue(name, out Takes takes) || takes == Takes.Nothing)
             {
                 joined.Add(args[i]);
                 continue;
             }
 
             string? value = args[i].Length > name.Length ? args[i][(name.Length + 1)..]
-                : i + 1 < args.Count && !takesValue.ContainsKey(args[i + 1]) ? args[++i] : null;
-            if (string.IsNullOrEmpty(value)) throw ToolException.Usage($"{name}: expected a value, got none");
-            joined.Add($"{name}={value}");
+                : i + 1 < args.Count && !options.ContainsKey(args[i + 1]) ? args[++i] : null;
+            if (value is null || (value.Length == 0 && takes != Takes.Verbatim)) throw ToolException.Usage($"{name}: expected a value, got none");
+            joined.Add(takes == Takes.Verbatim ? $"{name}={VerbatimText.Sign}{value}" : $"{name}={value}");
         }
 
         return joined;
     }
 
-    private static Dictionary<string, bool> OptionsOf(Type settings)
+    private static Dictionary<string, Takes> OptionsOf(Type settings)
     {
-        Dictionary<string, bool> options = [];
+        Dictionary<string, Takes> options = [];
         foreach (PropertyInfo property in settings.GetProperties())
         {
             if (property.GetCustomAttribute<CommandOptionAttribute>() is not { } option) continue;
-            foreach (string name in option.LongNames) options[$"--{name}"] = property.PropertyType != typeof(bool);
+            bool isVerbatim = property.GetCustomAttribute<TypeConverterAttribute>()?.ConverterTypeName.StartsWith(typeof(VerbatimText).FullName!, StringComparison.Ordinal) ?? false;
+            foreach (string name in option.LongNames)
+                options[$"--{name}"] = property.PropertyType == typeof(bool) ? Takes.Nothing : isVerbatim ? Takes.Verbatim : Takes.Value;
         }
 
         return options;

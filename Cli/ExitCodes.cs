@@ -58,8 +58,9 @@ public static class ExitCodes
         OperationCanceledException => Cancelled,
         BackendUnavailableException => Unavailable,
         OutOfCapacityException or OutOfDeviceMemoryException or OutOfMemoryException => Capacity,
-        NotSupportedException => Unsupported,
+        NotSupportedException or CheckpointException { IsUnsupported: true } => Unsupported,
         ObjectDisposedException or ArgumentNullException => Internal,
+        NotFiniteNumberException => Input,                  // weights or logits that are no numbers
         CheckpointException or IOException or UnauthorizedAccessException or FormatException or System.Text.Json.JsonException or ArgumentException => Input,
         _ => Internal,
     };

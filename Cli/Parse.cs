@@ -19,6 +19,16 @@ internal static class Parse
         throw ToolException.Usage($"{option}: expected a whole number from 0 to {ulong.MaxValue}, got {text}");
     }
 
+    /// <summary>One of some words.</summary>
+    public static T Word<T>(string option, string text, params ReadOnlySpan<(string Word, T Value)> words)
+    {
+        foreach ((string word, T value) in words)
+            if (word == text) return value;
+        List<string> known = [];
+        foreach ((string word, _) in words) known.Add(word);
+        throw ToolException.Usage($"{option}: expected {string.Join(", ", known[..^1])} or {known[^1]}, got {text}");
+    }
+
     public static double Real(string option, string? text, double fallback, double least, double most = double.MaxValue)
     {
         if (text is null) return fallback;

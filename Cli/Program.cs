@@ -21,18 +21,8 @@ public static class Program
             pressed.Cancel = !cancellation.IsCancellationRequested;         // a second Ctrl-C ends the process at once
             cancellation.Cancel();
         };
-        using var output = new StreamWriter(Console.OpenStandardOutput()) { AutoFlush = false };
-        int code = Run(args, Console.In, output, Console.Error, !Console.IsErrorRedirected, cancellation.Token);
-        try
-        {
-            output.Flush();
-        }
-        catch (IOException)
-        {
-            return ExitCodes.Output;                        // the reader of the pipe has gone
-        }
-
-        return code;
+        using var input = new StreamReader(Console.OpenStandardInput());   // UTF-8, whatever the terminal's own encoding
+        return Run(args, input, new StreamWriter(new AnswerStream(Console.OpenStandardOutput())), Console.Error, !Console.IsErrorRedirected, cancellation.Token);
     }
 
     /// <summary>Runs the tool in this process.</summary>
@@ -52,7 +42,9 @@ public static class Program
         {
             if (args.Count == 0) throw ToolException.Usage("expected a verb; `treeline --help` lists them");
             Verb? verb = Array.Find(Verbs, known => known.Name == args[0]);
-            return App(terminal).Run(verb is null ? args : CommandLine.Join(args, verb.Settings), CancellationToken.None);
+            int code = App(terminal).Run(verb is null ? args : CommandLine.Join(args, verb.Settings), CancellationToken.None);
+            output.Flush();
+            return code;
         }
         catch (CommandAppException e)
         {

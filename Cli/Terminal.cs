@@ -12,6 +12,9 @@ internal sealed record Terminal(TextReader In, TextWriter Out, TextWriter Error,
 
     public void Fail(string message) => Error.WriteLine($"treeline: {OneLine(message)}");
 
+    /// <summary>All of standard input; Ctrl-C ends the waiting too.</summary>
+    public string ReadInput() => Task.Run(In.ReadToEnd, Cancellation).WaitAsync(Cancellation).GetAwaiter().GetResult();
+
     /// <summary>A line that is rewritten while long work goes on; silent where nobody watches.</summary>
     /// <param name="what">What is being done.</param>
     public Progress Progress(string what) => new(ShowsProgress ? Error : null, what);
@@ -37,11 +40,19 @@ internal sealed class Progress(TextWriter? writer, string what) : IDisposable
         _width = text.Length;
     }
 
+    /// <summary>The same for what knows only how much is done.</summary>
+    public IProgress<int> Of(long total) => new Part(this, total);
+
     public void Dispose()
     {
         if (writer is null || _width == 0) return;
         writer.Write($"\r{new string(' ', _width)}\r");
         writer.Flush();
         _width = 0;
+    }
+
+    private sealed class Part(Progress whole, long total) : IProgress<int>
+    {
+        public void Report(int value) => whole.Report(value, total);
     }
 }

@@ -33,6 +33,9 @@ public sealed class CheckpointException : Exception
     /// <summary>The tensor, null where it is about the whole file.</summary>
     public string? Tensor { get; }
 
+    /// <summary>True where nothing is damaged: the checkpoint asks for something that this version does not compute.</summary>
+    public bool IsUnsupported { get; init; }
+
     // Names come from the file: a hostile one must neither fill the screen nor steer the terminal.
     private static string Shorten(string name) => name.Length <= 200 ? name : name[..200] + "…";
 

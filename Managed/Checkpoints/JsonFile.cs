@@ -117,6 +117,9 @@ internal readonly struct JsonFields
 
     public CheckpointException Bad(string key, string message) => new(_file, null, $"{_path}{key}: {message}");
 
+    /// <summary>A sound key whose value asks for something that this version does not compute.</summary>
+    public CheckpointException Unsupported(string key, string message) => new(_file, null, $"{_path}{key}: {message}") { IsUnsupported = true };
+
     public CheckpointException Missing(string key) => Bad(key, "missing");
 
     /// <summary>A key's name; strings that are no UTF-8 are found out here.</summary>

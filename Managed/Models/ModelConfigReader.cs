@@ -10,13 +10,13 @@ internal static class ModelConfigReader
     {
         string file = Directory.Exists(path) ? Path.Combine(path, "config.json") : path;
         JsonFields config = JsonFile.Read(file);
-        if (config.Has("quantization_config")) throw config.Bad("quantization_config", "quantized checkpoints are not supported");
+        if (config.Has("quantization_config")) throw config.Unsupported("quantization_config", "quantized checkpoints are not supported");
         string type = config.String("model_type");
         ModelConfig model = type switch
         {
             "llama" => Llama(config),
             "gpt2" => Gpt2(config),
-            _ => throw config.Bad("model_type", $"'{type}' is not supported; supported are llama and gpt2"),
+            _ => throw config.Unsupported("model_type", $"'{type}' is not supported; supported are llama and gpt2"),
         };
         if ((long)model.QueryHeads * model.HeadDim > int.MaxValue)
             throw config.Bad(type == "llama" ? "head_dim" : "n_head", $"{model.QueryHeads} heads of {model.HeadDim} channels are too many");
@@ -96,7 +96,7 @@ internal static class ModelConfigReader
     {
         string name = config.OptionalString(key) ?? standard;
         string plain = name switch { "swish" => "silu", "gelu_pytorch_tanh" => "gelu_new", _ => name };
-        return supported.Contains(plain) ? plain : throw config.Bad(key, $"'{name}' is not supported; supported: {string.Join(", ", supported)}");
+        return supported.Contains(plain) ? plain : throw config.Unsupported(key, $"'{name}' is not supported; supported: {string.Join(", ", supported)}");
     }
 
     private static LinearAttentionConfig? Linear(JsonFields config)

@@ -57,7 +57,7 @@ internal static class RotaryReader
                     HighFrequencyFactor = fields.Float("high_freq_factor"),
                 };
             default:
-                throw fields.Bad("rope_type", $"'{kind}' is not supported; supported are default, linear, dynamic and llama3");
+                throw fields.Unsupported("rope_type", $"'{kind}' is not supported; supported are default, linear, dynamic and llama3");
         }
     }
 

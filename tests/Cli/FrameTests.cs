@@ -65,6 +65,18 @@ public class FrameTests
     public void A_missing_value_is_named(params string[] args) => Tool.Run(args).Refuses(ExitCodes.Usage, args[2].TrimEnd('='), "expected a value");
 
     [Fact]
+    public void Arguments_after_two_dashes_are_refused_not_ignored() => Tool.Run("run", "case", "--", "-x").Refuses(ExitCodes.Usage, "--: expected", "-x");
+
+    [Fact]
+    public void Standard_output_that_cannot_be_written_is_the_outputs_fault()
+    {
+        using var error = new StringWriter();
+        int code = Program.Run(["info"], TextReader.Null, new StreamWriter(new AnswerStream(new Full())), error, cancellation: TestContext.Current.CancellationToken);
+        Assert.Equal(ExitCodes.Output, code);
+        Assert.Contains("standard output: cannot be written: no space", error.ToString(), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void A_required_argument_is_named() => Tool.Run("run").Refuses(ExitCodes.Usage, "CASE");
 
     [Fact]
@@ -103,4 +115,9 @@ public class FrameTests
 
     [Fact]
     public void As_a_process_an_error_is_one_line_and_a_code() => Tool.Start("", "run", "no-such-file", "--json", "--threads", "x").Refuses(ExitCodes.Usage, "--threads");
+
+    private sealed class Full : MemoryStream
+    {
+        public override void Write(ReadOnlySpan<byte> buffer) => throw new IOException("no space");
+    }
 }

@@ -1,0 +1,35 @@
+using System.Text;
+
+namespace Treeline.Cli;
+
+/// <summary>Texts that a verb reads.</summary>
+internal static class TextSource
+{
+    private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+
+    /// <summary>A text given as an option's value; <c>-</c>: standard input.</summary>
+    public static string Value(string text, Terminal terminal) => text == "-" ? terminal.ReadInput() : text;
+
+    /// <summary>A file's text; <c>-</c>: standard input.</summary>
+    /// <exception cref="ToolException">It is missing, cannot be read, or is not UTF-8.</exception>
+    public static string File(string path, Terminal terminal)
+    {
+        if (path == "-") return terminal.ReadInput();
+        try
+        {
+            return System.IO.File.ReadAllText(path, Strict);
+        }
+        catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
+        {
+            throw ToolException.Input($"{path}: no such file", e);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw ToolException.Input($"{path}: cannot be read: {e.Message}", e);
+        }
+        catch (DecoderFallbackException e)
+        {
+            throw ToolException.Input($"{path}: expected a text in UTF-8, got a byte that is none at {e.Index}", e);
+        }
+    }
+}
