@@ -79,8 +79,8 @@ internal static class Seeded
         return [.. sizes];
     }
 
-    // Over one channel x / (1e-5 + |x|) is a step at 0, on which no two roundings agree: there a gentler one.
-    private static AttentionSpec Smooth(AttentionSpec spec) => spec is { ValueDim: 1, Norm: not OutputNorm.None }
-        ? spec with { Norm = spec.Norm == OutputNorm.Castling ? OutputNorm.Together : spec.Norm, NormEpsilon = 0.1f }
+    // A norm over very few channels is often near 0, and there x / (ε + ‖x‖) multiplies the rounding of the sums behind x: with these a large ε.
+    private static AttentionSpec Smooth(AttentionSpec spec) => spec is { ValueDim: < 4, Norm: not OutputNorm.None }
+        ? spec with { Norm = spec.Norm == OutputNorm.Castling ? OutputNorm.Together : spec.Norm, NormEpsilon = 10 }
         : spec;
 }
