@@ -125,6 +125,23 @@ public abstract class AttentionState : IDisposable
         step.Status = Step.Phase.Completed;
     }
 
+    /// <summary>Gives a begun step up, after something failed between its layers: it cannot be completed any more.</summary>
+    /// <remarks>
+    /// Where no layer has attended yet, the slots are as they were before. Else those that were moving are half-written: they say so (<see cref="IsBroken"/>),
+    /// and only <see cref="Reset"/> and <see cref="Restore"/> accept them; verified slots are as they were. Touches no device memory, so it works on a faulted backend too.
+    /// A step that has failed already, in a kernel or by an earlier call, is left alone.
+    /// </remarks>
+    /// <param name="step">A step that was begun on this state and not completed.</param>
+    /// <exception cref="InvalidOperationException">The step has not begun, was begun on another state, or is complete.</exception>
+    public void Abandon(Step step)
+    {
+        ArgumentNullException.ThrowIfNull(step);
+        if (step.Status == Step.Phase.Failed && ReferenceEquals(step.State, this)) return;
+        RequireStep(step, Step.Phase.Begun);
+        if (step.LayersDone > 0) Fail(step);
+        else step.Status = Step.Phase.Failed;
+    }
+
     /// <summary>Makes one slot's state another's, as it is now; pages are shared and copied when written.</summary>
     /// <param name="from">The slot to copy.</param>
     /// <param name="to">The slot that becomes its copy; what it held is gone.</param>

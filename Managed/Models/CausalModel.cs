@@ -29,14 +29,30 @@ public abstract class CausalModel : IDisposable
     /// <summary>Number of tokens in the vocabulary: columns of the logits.</summary>
     public abstract int VocabularySize { get; }
 
-    /// <summary>Positions that the model can be fed: its table of positions, or a softmax model's configured limit; <see cref="int.MaxValue"/> where nothing limits it.</summary>
+    /// <summary>Positions that the model can be fed: its table of positions, or a softmax model's configured limit; <see cref="int.MaxValue"/> where nothing limits it (linearized models, and dynamic rotary scaling, which stretches as a text grows).</summary>
     public abstract int MaxPositions { get; }
 
     /// <summary>Tokens that end a text (<c>generation_config.json</c>, else <c>config.json</c>).</summary>
     public abstract IReadOnlyCollection<int> StopTokens { get; }
 
+    /// <summary>Names of the checkpoint's tensors that the model does not know; known ones that it has no use for (stored masks, rotary frequencies) are not listed.</summary>
+    public IReadOnlyList<string> UnusedTensors { get; internal set; } = [];
+
     /// <summary>Number of forward passes so far.</summary>
     public long Forwards { get; private set; }
+
+    /// <summary>Loads a model: <c>config.json</c>, weights (safetensors or PyTorch, single or sharded), tokenizer and Medusa heads where the folder has them.</summary>
+    /// <param name="path">The checkpoint's folder.</param>
+    /// <param name="backend">Whose kernels run it; must outlive the model.</param>
+    /// <param name="options">Strictness, form of the weights, logging; null: the defaults.</param>
+    /// <exception cref="CheckpointException">A file or tensor is missing, damaged, or of another shape than the configuration says; the message names file and tensor. Nothing stays allocated.</exception>
+    /// <exception cref="NotSupportedException">The backend does not compute the model's attention; the message says why.</exception>
+    public static CausalModel Load(string path, KernelBackend backend, LoadOptions? options = null)
+    {
+        ArgumentException.ThrowIfNullOrEmpty(path);
+        ArgumentNullException.ThrowIfNull(backend);
+        return ModelLoader.Load(path, backend, options ?? new LoadOptions());
+    }
 
     /// <summary>Creates the past of some sequences.</summary>
     /// <param name="slots">Number of sequences.</param>
@@ -47,7 +63,7 @@ public abstract class CausalModel : IDisposable
     /// <param name="state">The sequences' past, made by <see cref="CreateState"/>.</param>
     /// <param name="step">Entries, not begun.</param>
     /// <param name="tokens">The step's packed tokens, <c>[step.Tokens]</c>.</param>
-    /// <exception cref="ArgumentException">The number of tokens is not the step's, or a token is outside the vocabulary; nothing has been touched.</exception>
+    /// <exception cref="ArgumentException">The number of tokens is not the step's, a token is outside the vocabulary, or the state was made for another model; nothing has been touched.</exception>
     /// <exception cref="OutOfCapacityException">A position would pass <see cref="MaxPositions"/> or the state's capacity; nothing has moved.</exception>
     public ForwardOutput Forward(AttentionState state, Step step, ReadOnlySpan<int> tokens)
     {
@@ -56,6 +72,7 @@ public abstract class CausalModel : IDisposable
         if (tokens.Length != step.Tokens) throw new ArgumentException($"tokens: expected {step.Tokens} like the step, got {tokens.Length}", nameof(tokens));
         foreach (int token in tokens)
             if ((uint)token >= (uint)VocabularySize) throw new ArgumentException($"tokens: expected 0 to {VocabularySize - 1}, got {token}", nameof(tokens));
+        RequireState(state);
         for (int i = 0; i < step.Entries; i++)
         {
             long reach = (long)state.Length(step[i].Slot) + step[i].Tree.Levels;
@@ -82,4 +99,12 @@ public abstract class CausalModel : IDisposable
     /// <summary>Gives the weights back.</summary>
     /// <param name="disposing">Always true; there are no finalizers here.</param>
     protected abstract void Dispose(bool disposing);
+
+    private void RequireState(AttentionState state)
+    {
+        if (!ReferenceEquals(state.Backend, Backend)) throw new ArgumentException($"state: expected one of this {Backend.Name}, got one of {(state.Backend.Name == Backend.Name ? "another " : "")}{state.Backend.Name}", nameof(state));
+        if (state.Layers != AttentionSpecs.Count) throw new ArgumentException($"state: expected {AttentionSpecs.Count} layers like the model, got {state.Layers}", nameof(state));
+        for (int i = 0; i < state.Layers; i++)
+            if (state.Specs[i] != AttentionSpecs[i]) throw new ArgumentException($"state: layer {i}: expected {AttentionSpecs[i]}, got {state.Specs[i]}", nameof(state));
+    }
 }

@@ -53,6 +53,9 @@ internal sealed class GoldenCase : IDisposable
 
     public float Number(string key) => float.Parse(this[key], CultureInfo.InvariantCulture);
 
+    /// <summary>True where a tensor was recorded.</summary>
+    public bool Has(string tensor) => _file.Tensors.Any(stored => stored.Name == tensor);
+
     public int[] Shape(string tensor) => _file[tensor].Shape.ToArray();
 
     public float[] Floats(string tensor) => _file[tensor].ToFloat32();
