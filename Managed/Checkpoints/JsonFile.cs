@@ -91,6 +91,9 @@ internal readonly struct JsonFields
 
     public JsonFields? OptionalObject(string key) => Find(key) is not JsonElement value ? null : new JsonFields(_file, $"{_path}{key}.", value);
 
+    /// <summary>An object inside this one, for its keys' sake: an element of an array, or the value of a key that is a name.</summary>
+    public JsonFields Nested(string key, JsonElement value) => new(_file, $"{_path}{key}.", value);
+
     /// <summary>The elements of an array; none where the key is absent.</summary>
     public IReadOnlyList<JsonElement> Elements(string key) =>
         Find(key) is not JsonElement value ? []

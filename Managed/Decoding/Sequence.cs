@@ -236,9 +236,10 @@ public sealed class Sequence : IDisposable
         if (_batch.Model.Tokenizer is not null) NewText();
     }
 
+    // Where a text's first token stands for another text than elsewhere (SentencePiece), a prompt begins with BOS: it alone is no text that goes on.
     private void NewText()
     {
-        _text = new TextStream(_batch.Model.Tokenizer!, Options.StopStrings);
+        _text = new TextStream(_batch.Model.Tokenizer!, Options.StopStrings, continues: PromptLength > 1);
         _textTokens = 0;
     }
 

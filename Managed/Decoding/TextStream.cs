@@ -5,16 +5,17 @@ namespace Treeline;
 /// <summary>The characters of a text that grows by tokens: whole characters only, ends before a stop string, holds back what may be the beginning of one.</summary>
 internal sealed class TextStream
 {
-    private readonly TextTokenizer _tokenizer;
     private readonly IReadOnlyList<string> _stops;
-    private readonly Decoder _utf8 = Encoding.UTF8.GetDecoder();
+    private readonly StreamingDetokenizer _characters;
     private readonly StringBuilder _text = new();           // decoded, not yet taken
-    private char[] _chars = new char[64];
     private int _ready;                                     // characters of _text that no stop string can claim any more
 
-    public TextStream(TextTokenizer tokenizer, IReadOnlyList<string> stops)
+    /// <param name="tokenizer">Whose tokens come.</param>
+    /// <param name="stops">Stop strings, none of them empty.</param>
+    /// <param name="continues">True where the text goes on with a prompt's.</param>
+    public TextStream(TextTokenizer tokenizer, IReadOnlyList<string> stops, bool continues = false)
     {
-        _tokenizer = tokenizer;
+        _characters = new StreamingDetokenizer(tokenizer, continues);
         _stops = stops;
     }
 
@@ -24,7 +25,7 @@ internal sealed class TextStream
     /// <summary>Adds a token's characters; true where they complete a stop string (the text then ends before it).</summary>
     public bool Push(int token)
     {
-        Decode(_tokenizer.Bytes(token).Span, flush: false);
+        _text.Append(_characters.Next(token));
         if (FindStop() is int stop)
         {
             _text.Length = stop;
@@ -39,7 +40,7 @@ internal sealed class TextStream
     /// <summary>No token follows: what was held back is text after all; an incomplete character becomes U+FFFD.</summary>
     public void End()
     {
-        Decode([], flush: true);
+        _text.Append(_characters.End());
         _ready = _text.Length;
     }
 
@@ -63,20 +64,12 @@ internal sealed class TextStream
         Taken += characters;
     }
 
-    private void Decode(ReadOnlySpan<byte> bytes, bool flush)
-    {
-        int most = Encoding.UTF8.GetMaxCharCount(bytes.Length);
-        if (_chars.Length < most) _chars = new char[most];
-        int count = _utf8.GetChars(bytes, _chars, flush);
-        _text.Append(_chars, 0, count);
-    }
-
     /// <summary>Where the first stop string begins; everything before <see cref="_ready"/> has been searched.</summary>
     private int? FindStop()
     {
         for (int at = _ready; at < _text.Length; at++)
             foreach (string stop in _stops)
-                if (Matches(at, stop) == stop.Length) return at;
+                if (!IsInsidePair(at) && Matches(at, stop) == stop.Length) return at;
         return null;
     }
 
@@ -85,9 +78,12 @@ internal sealed class TextStream
     {
         for (int at = _ready; at < _text.Length; at++)
             foreach (string stop in _stops)
-                if (at + Matches(at, stop) == _text.Length) return _text.Length - at;
+                if (!IsInsidePair(at) && at + Matches(at, stop) == _text.Length) return _text.Length - at;
         return 0;
     }
+
+    // A stop string may begin with half a character; the text ends between two all the same.
+    private bool IsInsidePair(int at) => char.IsLowSurrogate(_text[at]);
 
     private int Matches(int at, string stop)
     {

@@ -252,6 +252,4 @@ internal sealed class ToyTokenizer(params byte[][] pieces) : TextTokenizer
     public override int[] Encode(string text) => [.. text.Select(c => Array.FindIndex(pieces, piece => piece.Length == 1 && piece[0] == c))];
 
     public override ReadOnlyMemory<byte> Bytes(int token) => pieces[token];
-
-    public override string Decode(ReadOnlySpan<int> tokens) => System.Text.Encoding.UTF8.GetString([.. tokens.ToArray().SelectMany(token => pieces[token])]);
 }
