@@ -17,19 +17,43 @@ public sealed partial class DecodingBatch
     private int[] _tokens = new int[64];
     private int[] _accepted = new int[64];
     private int _prefilled;                                 // tokens of prompts in this step
+    private int _inStep;                                    // 1 during a step
 
     /// <summary>One step: feeds prompts, drafts, runs the model once for all sequences, chooses, commits. False where no sequence wanted one.</summary>
     /// <remarks>What fails for one sequence ends that one (<see cref="Sequence.Error"/>), the others go on. An exception comes only where no sequence is to blame or was harmed: then nothing has moved.</remarks>
     /// <param name="cancellation">Looked at before the step; nothing has happened if it throws.</param>
     /// <exception cref="OperationCanceledException">It was cancelled; the sequences stay usable.</exception>
+    /// <exception cref="InvalidOperationException">A step is in progress, and goes on.</exception>
     public bool Step(CancellationToken cancellation = default)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
         cancellation.ThrowIfCancellationRequested();
+        if (Interlocked.Exchange(ref _inStep, 1) != 0) throw InStep();
+        try
+        {
+            return StepOnce();
+        }
+        finally
+        {
+            Volatile.Write(ref _inStep, 0);
+        }
+    }
+
+    /// <summary>Steps until every sequence has ended.</summary>
+    /// <param name="cancellation">Looked at between steps.</param>
+    /// <exception cref="OperationCanceledException">It was cancelled; the sequences stay usable.</exception>
+    public void Run(CancellationToken cancellation = default)
+    {
+        while (Step(cancellation)) { }
+    }
+
+    private bool StepOnce()
+    {
         long start = Stopwatch.GetTimestamp();
         Plan();
         if (_entries.Count == 0) return false;
         Draft();
+        if (_entries.Count == 0) return true;
         Fill();
         long drafted = Stopwatch.GetTimestamp();
         Statistics.DraftTime += Stopwatch.GetElapsedTime(start, drafted);
@@ -62,14 +86,6 @@ public sealed partial class DecodingBatch
         return true;
     }
 
-    /// <summary>Steps until every sequence has ended.</summary>
-    /// <param name="cancellation">Looked at between steps.</param>
-    /// <exception cref="OperationCanceledException">It was cancelled; the sequences stay usable.</exception>
-    public void Run(CancellationToken cancellation = default)
-    {
-        while (Step(cancellation)) { }
-    }
-
     /// <summary>Who takes part, with how many tokens, and which tree each decoding sequence would like.</summary>
     private void Plan()
     {
@@ -90,7 +106,9 @@ public sealed partial class DecodingBatch
             }
 
             sequence.Tree = DraftTree.Single;
-            if (pending > 1)
+            sequence.IsCut = true;                          // until a rung of its ladder is tried
+            // A prompt's last token is no tree's root, however the prompt was cut into steps: under typical acceptance a tree has a say in the text.
+            if (pending > 1 || sequence.Count == sequence.PromptLength)
             {
                 sequence.Rows = Math.Min(pending, _prefillChunk - _prefilled);
                 if (sequence.Rows == 0) continue;
@@ -116,7 +134,7 @@ public sealed partial class DecodingBatch
         sequence.IsCut = !ReferenceEquals(sequence.Tree, tree);
     }
 
-    /// <summary>Asks the drafters; a sequence gets as many levels as there are guesses.</summary>
+    /// <summary>Asks the drafters. What one throws ends the sequences that it was asked about, not the others.</summary>
     private void Draft()
     {
         foreach (IDrafter drafter in _drafters)
@@ -125,17 +143,43 @@ public sealed partial class DecodingBatch
             foreach (Sequence sequence in _entries)
                 if (sequence.Tree.Count > 1 && ReferenceEquals(sequence.Drafter, drafter)) _drafting.Add(sequence);
             if (_drafting.Count == 0) continue;
-            drafter.Prepare(CollectionsMarshal.AsSpan(_drafting));
-            foreach (Sequence sequence in _drafting)
+            int asked = 0;
+#pragma warning disable CA1031 // a drafter is the caller's code: whatever it throws is kept as the sequence's error
+            try
             {
-                drafter.Draft(sequence, sequence.Guesses);
-                int levels = 0;
-                while (levels < drafter.Levels && (uint)sequence.Guesses[levels * drafter.Ranks] < (uint)Model.VocabularySize) levels++;
-                sequence.Tree = sequence.Tree.Cut(levels + 1);
-                sequence.IsCut |= levels == 0;              // no guess at all: nothing was tried
-                sequence.Rows = sequence.Tree.Count;
+                drafter.Prepare(CollectionsMarshal.AsSpan(_drafting));
             }
+            catch (Exception e)
+            {
+                for (; asked < _drafting.Count; asked++) Fail(_drafting[asked], e);
+            }
+
+            for (; asked < _drafting.Count; asked++)
+            {
+                try
+                {
+                    Guess(drafter, _drafting[asked]);
+                }
+                catch (Exception e)
+                {
+                    Fail(_drafting[asked], e);
+                }
+            }
+#pragma warning restore CA1031
         }
+
+        _entries.RemoveAll(static sequence => sequence.FinishReason == FinishReason.Failed);
+    }
+
+    /// <summary>A sequence gets as many levels as there are guesses.</summary>
+    private void Guess(IDrafter drafter, Sequence sequence)
+    {
+        drafter.Draft(sequence, sequence.Guesses);
+        int levels = 0, ranks = drafter.Ranks;
+        while ((levels + 1) * ranks <= sequence.Guesses.Length && (uint)sequence.Guesses[levels * ranks] < (uint)Model.VocabularySize) levels++;
+        sequence.Tree = sequence.Tree.Cut(levels + 1);
+        sequence.IsCut |= levels == 0;                      // no guess at all: nothing was tried
+        sequence.Rows = sequence.Tree.Count;
     }
 
     /// <summary>The step's entries and tokens.</summary>
@@ -181,20 +225,36 @@ public sealed partial class DecodingBatch
                 continue;
             }
 
-            ReadOnlySpan<int> path = _selector.Path(i);
-            bool wasPrompt = entry.Moves && entry.Count > 1;
-            int emitted = 0;
-            while (emitted < path.Length)
+#pragma warning disable CA1031 // a tokenizer may refuse a token: that ends its own sequence, not the others
+            try
             {
-                (int token, float logProbability) = _selector.Emitted(i, emitted++);
-                if (!sequence.Emit(token, logProbability)) break;
+                Emit(i, row);
             }
-
-            if (!entry.Moves) path[..emitted].CopyTo(row);
-            Statistics.Record(wasPrompt ? 1 : entry.Count, wasPrompt ? 1 : entry.Tree.Levels, path.Length - 1, emitted);
-            if (sequence.Chooser is { } chooser && !sequence.IsCut && !wasPrompt) chooser.Record(sequence.Rung, sequence.Tree, path);
-            sequence.LastPathNode = path[emitted - 1];
+            catch (Exception e)
+            {
+                Fail(sequence, e);
+            }
+#pragma warning restore CA1031
         }
+    }
+
+    private void Emit(int i, Span<int> row)
+    {
+        Sequence sequence = _entries[i];
+        StepEntry entry = _step[i];
+        ReadOnlySpan<int> path = _selector.Path(i);
+        int emitted = 0;
+        while (emitted < path.Length)
+        {
+            (int token, float logProbability) = _selector.Emitted(i, emitted++);
+            if (!sequence.Emit(token, logProbability)) break;
+        }
+
+        if (!entry.Moves) path[..emitted].CopyTo(row);
+        sequence.LastPathNode = path[emitted - 1];
+        if (!sequence.IsCut) sequence.Chooser!.Record(sequence.Rung, sequence.Tree, path);
+        bool ended = emitted < path.Length;                 // then nobody asked for the next guess
+        Statistics.Record(sequence.Tree.Count, tried: ended ? emitted - 1 : Math.Min(path.Length, sequence.Tree.Levels - 1), emitted);
     }
 
     /// <summary>Moves verified entries past their paths and keeps the hidden states that the Medusa heads will read.</summary>
@@ -235,6 +295,7 @@ public sealed partial class DecodingBatch
         return any;
     }
 
+    /// <summary>Its text ends here; what the state holds of it is not used again before <see cref="Sequence.Recompute"/>.</summary>
     private void Fail(Sequence sequence, Exception error)
     {
         sequence.Fail(error);

@@ -32,7 +32,7 @@ public sealed partial class DecodingBatch : IDisposable
     private readonly List<Sequence> _sequences = [];
     private readonly Stack<int> _freeSlots = new();
     private readonly List<IDrafter> _drafters = [];
-    private readonly Dictionary<(IDrafter, TreePolicy, bool), TreeChooser> _choosers = [];
+    private readonly Dictionary<IDrafter, TreeChooser> _choosers = new(ReferenceEqualityComparer.Instance);     // the latest of each drafter, where trees are picked by measuring
     private readonly DeviceTensor? _hidden;                 // each slot's last hidden state, where there are heads to read it
     private readonly LookupDrafter _lookup = new();
     private readonly MedusaDrafter? _medusa;
@@ -47,7 +47,7 @@ public sealed partial class DecodingBatch : IDisposable
     {
         ArgumentNullException.ThrowIfNull(model);
         options ??= new DecodingBatchOptions();
-        ArgumentOutOfRangeException.ThrowIfLessThan(options.PrefillChunk, 1, nameof(options));
+        if (options.PrefillChunk < 1) throw new ArgumentOutOfRangeException(nameof(options), options.PrefillChunk, "PrefillChunk: expected 1 or more");
         Model = model;
         _prefillChunk = options.PrefillChunk;
         _logger = options.Logger ?? NullLogger.Instance;
@@ -84,14 +84,15 @@ public sealed partial class DecodingBatch : IDisposable
     /// <param name="options">How it is continued; null: the defaults.</param>
     /// <exception cref="ArgumentException">The prompt is empty, a token is outside the vocabulary, or an option does not fit.</exception>
     /// <exception cref="OutOfCapacityException">The prompt is longer than the model or the state takes.</exception>
-    /// <exception cref="InvalidOperationException">No slot is free.</exception>
+    /// <exception cref="InvalidOperationException">No slot is free, or a step is in progress.</exception>
     public Sequence Add(ReadOnlySpan<int> prompt, GenerationOptions? options = null)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        RequireNoStep();
         options ??= new GenerationOptions();
         if (prompt.IsEmpty) throw new ArgumentException("prompt: expected at least one token, got none", nameof(prompt));
         Check(prompt, 0, options);
-        return Join(TakeSlot(), prompt, options);
+        return Join(prompt, options);
     }
 
     /// <summary>A sequence joins; the next steps feed its prompt.</summary>
@@ -105,45 +106,37 @@ public sealed partial class DecodingBatch : IDisposable
     /// <param name="options">How it goes on; null: as it was saved (needed where it had processors or a drafter of its own, which are not saved).</param>
     /// <exception cref="SnapshotException">The bytes are damaged, of an unknown version, or of another model.</exception>
     /// <exception cref="OutOfCapacityException">It is longer than the state takes.</exception>
-    /// <exception cref="InvalidOperationException">No slot is free.</exception>
+    /// <exception cref="InvalidOperationException">No slot is free, or a step is in progress.</exception>
     public Sequence Restore(Stream from, GenerationOptions? options = null)
     {
         ObjectDisposedException.ThrowIf(_disposed, this);
+        RequireNoStep();
         ArgumentNullException.ThrowIfNull(from);
         SequenceSnapshot content = SequenceSnapshot.Read(this, from);
         if (options is null && content.HasCode) throw new SnapshotException("snapshot: the sequence had processors or a drafter of its own, which are not saved: give its options");
         options ??= content.Options;
-        Check([], content.Tokens.Length, options);
-        int slot = TakeSlot();
-        try
+        Check([], content.Tokens.Length - 1, options);      // the state holds all but the last
+        return Join(content.Tokens, options, sequence =>
         {
-            State.Restore(slot, content.State);
-            if (State.Length(slot) > content.Tokens.Length) throw new SnapshotException($"snapshot: the state has {State.Length(slot)} tokens, the text {content.Tokens.Length}");
-        }
-        catch
-        {
-            State.Reset(slot);
-            _freeSlots.Push(slot);
-            throw;
-        }
-
-        Sequence sequence = Join(slot, content.Tokens, options);
-        sequence.SetPast(content.PromptLength, content.FinishReason, content.LogProbabilities, content.TakenCharacters);
-        if (_hidden is not null && content.Hidden.Length == _hidden.RowLength)
-        {
-            Model.Backend.Write<float>(_hiddenOfSlot[slot], content.Hidden);
+            State.Restore(sequence.Slot, content.State);
+            int length = State.Length(sequence.Slot);
+            if (length >= content.Tokens.Length) throw new SnapshotException($"snapshot: the state has {length} tokens, the text {content.Tokens.Length}, expected fewer in the state");
+            sequence.SetPast(content.PromptLength, content.FinishReason, content.LogProbabilities, content.TakenCharacters);
+            if (_hidden is null || content.Hidden.Length != _hidden.RowLength) return;
+            Model.Backend.Write<float>(_hiddenOfSlot[sequence.Slot], content.Hidden);
             sequence.HasHidden = true;
-        }
-
-        return sequence;
+        });
     }
 
     /// <summary>Ends all sequences and gives the memory back; the model stays. Harmless when repeated.</summary>
+    /// <exception cref="InvalidOperationException">A step is in progress, and goes on.</exception>
     public void Dispose()
     {
         if (_disposed) return;
-        foreach (Sequence sequence in _sequences.ToArray()) sequence.Dispose();
+        RequireNoStep();
         _disposed = true;
+        foreach (Sequence sequence in _sequences) sequence.Dispose();
+        _sequences.Clear();
         _medusa?.Dispose();
         _selector.Dispose();
         _hiddenRow?.Dispose();
@@ -153,24 +146,13 @@ public sealed partial class DecodingBatch : IDisposable
 
     internal Sequence Fork(Sequence from, GenerationOptions options)
     {
-        ObjectDisposedException.ThrowIf(_disposed, this);
-        if (from.FinishReason == FinishReason.Failed) throw new InvalidOperationException($"the sequence has failed, Recompute it first: {from.Error!.Message}");
-        Check([], from.Count, options);
-        int slot = TakeSlot();
-        try
+        options.Validate(Model);
+        return Join(from.Tokens, options, sequence =>
         {
-            State.Fork(from.Slot, slot);
-        }
-        catch
-        {
-            _freeSlots.Push(slot);
-            throw;
-        }
-
-        Sequence sequence = Join(slot, from.Tokens, options);
-        sequence.CopyPast(from);
-        if (from.HasHidden) KeepHidden(_hidden!, from.Slot, sequence);
-        return sequence;
+            State.Fork(from.Slot, sequence.Slot);
+            sequence.CopyPast(from);
+            if (from.HasHidden) KeepHidden(_hidden!, from.Slot, sequence);
+        });
     }
 
     /// <summary>Refuses tokens or options before anything is computed.</summary>
@@ -187,6 +169,7 @@ public sealed partial class DecodingBatch : IDisposable
     internal void Equip(Sequence sequence)
     {
         GenerationOptions options = sequence.Options;
+        IDrafter? before = sequence.Drafter;
         IDrafter? drafter = options.CustomDrafter ?? options.Drafter switch
         {
             Drafter.Medusa => _medusa,
@@ -195,14 +178,15 @@ public sealed partial class DecodingBatch : IDisposable
         };
         sequence.Drafter = drafter;
         sequence.Chooser = null;
+        Forget(before);
         if (drafter is null) return;
-        if (!_drafters.Contains(drafter)) _drafters.Add(drafter);
-        // Measuring may decide what is tried, never what a text says: under typical acceptance the tree has a say in it.
-        bool adaptive = options.Rule != Acceptance.Typical;
-        if (!_choosers.TryGetValue((drafter, options.TreePolicy, adaptive), out TreeChooser? latest))
-            latest = new TreeChooser(TreeLadder.Create(options.TreePolicy, drafter.Levels, drafter.Ranks, adaptive));
-        sequence.Chooser = _choosers[(drafter, options.TreePolicy, adaptive)] = latest.Copy();
+        if (!_drafters.Exists(known => ReferenceEquals(known, drafter))) _drafters.Add(drafter);
         sequence.Guesses = new int[drafter.Levels * drafter.Ranks];
+        // Measuring may decide what is tried, never what a text says: under typical acceptance the tree has a say in it.
+        bool measured = options.TreePolicy.List is null && options.Rule != Acceptance.Typical;
+        TreeChooser? latest = measured ? _choosers.GetValueOrDefault(drafter) : null;
+        sequence.Chooser = latest?.Copy() ?? new TreeChooser(TreeLadder.Create(options.TreePolicy, drafter.Levels, drafter.Ranks, measured));
+        if (measured) _choosers[drafter] = sequence.Chooser;
     }
 
     internal void Remove(Sequence sequence)
@@ -211,21 +195,50 @@ public sealed partial class DecodingBatch : IDisposable
         _sequences.Remove(sequence);
         State.Reset(sequence.Slot);
         _freeSlots.Push(sequence.Slot);
+        Forget(sequence.Drafter);
         LogLeft(_logger, sequence.Slot, sequence.Count, sequence.FinishReason);
     }
 
     internal float[] ReadHidden(Sequence sequence) => sequence.HasHidden ? Model.Backend.Download<float>(_hiddenOfSlot[sequence.Slot]) : [];
 
-    private Sequence Join(int slot, ReadOnlySpan<int> tokens, GenerationOptions options)
+    /// <summary>Refuses what must not happen in the middle of a step, such as a call from a processor, a drafter or another thread.</summary>
+    internal void RequireNoStep()
     {
+        if (Volatile.Read(ref _inStep) != 0) throw InStep();
+    }
+
+    private static InvalidOperationException InStep() => new("the batch is in the middle of a step; calls on one batch must follow each other");
+
+    /// <summary>A sequence on a free slot; <paramref name="past"/> gives it its state. If that fails, the slot stays free and empty.</summary>
+    private Sequence Join(ReadOnlySpan<int> tokens, GenerationOptions options, Action<Sequence>? past = null)
+    {
+        if (!_freeSlots.TryPeek(out int slot)) throw new InvalidOperationException($"all {State.Slots} slots are taken; dispose a sequence first");
         var sequence = new Sequence(this, slot, tokens, options);
+        try
+        {
+            past?.Invoke(sequence);
+        }
+        catch
+        {
+            State.Reset(slot);
+            Forget(sequence.Drafter);
+            throw;
+        }
+
+        _freeSlots.Pop();
         _sequences.Add(sequence);
         LogJoined(_logger, slot, tokens.Length);
         return sequence;
     }
 
-    private int TakeSlot() => _freeSlots.TryPop(out int slot) ? slot
-        : throw new InvalidOperationException($"all {State.Slots} slots are taken; dispose a sequence first");
+    /// <summary>Lets go of a caller's drafter that no sequence uses any more.</summary>
+    private void Forget(IDrafter? drafter)
+    {
+        if (drafter is null || ReferenceEquals(drafter, _medusa) || ReferenceEquals(drafter, _lookup)) return;
+        if (_sequences.Exists(sequence => ReferenceEquals(sequence.Drafter, drafter))) return;
+        _drafters.RemoveAll(known => ReferenceEquals(known, drafter));
+        _choosers.Remove(drafter);
+    }
 
     [LoggerMessage(Level = LogLevel.Debug, Message = "sequence in slot {Slot} joined with {Tokens} tokens")]
     private static partial void LogJoined(ILogger logger, int slot, int tokens);

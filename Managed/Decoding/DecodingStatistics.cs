@@ -10,7 +10,7 @@ public sealed class DecodingStatistics
     /// <summary>Forward passes.</summary>
     public long Forwards { get; internal set; }
 
-    /// <summary>Tokens of prompts that were fed (recomputed ones included).</summary>
+    /// <summary>Tokens of prompts that were fed (once more where a sequence is recomputed).</summary>
     public long PromptTokens { get; internal set; }
 
     /// <summary>Times that a sequence was given tokens: in a step, one per decoding sequence.</summary>
@@ -22,10 +22,10 @@ public sealed class DecodingStatistics
     /// <summary>Tokens of a sequence's step on average: 1 without speculation.</summary>
     public double TokensPerStep => SequenceSteps == 0 ? 0 : (double)Tokens / SequenceSteps;
 
-    /// <summary>For each depth (0: the first guess) how often guesses were tried there below an accepted path.</summary>
+    /// <summary>For each depth (0: the first guess) how often guesses were tried there below an accepted path (not those below a text's last token).</summary>
     public ReadOnlySpan<long> Tried => _tried;
 
-    /// <summary>For each depth how often one of them was accepted.</summary>
+    /// <summary>For each depth how often one of them became text: <see cref="Tokens"/> is their sum and <see cref="SequenceSteps"/>.</summary>
     public ReadOnlySpan<long> Accepted => _accepted;
 
     /// <summary>How often trees of n nodes were verified, by n (1: no guesses).</summary>
@@ -54,25 +54,21 @@ public sealed class DecodingStatistics
 
     /// <summary>Takes in a sequence's step.</summary>
     /// <param name="nodes">Nodes of its tree.</param>
-    /// <param name="levels">Levels of its tree.</param>
-    /// <param name="accepted">Accepted guesses.</param>
-    /// <param name="tokens">Tokens that became text.</param>
-    internal void Record(int nodes, int levels, int accepted, int tokens)
+    /// <param name="tried">Depths at which a guess was looked at: the accepted ones and, where the tree goes on, the one where they end.</param>
+    /// <param name="tokens">Tokens that became text: the accepted guesses and one more.</param>
+    internal void Record(int nodes, int tried, int tokens)
     {
         SequenceSteps++;
         Tokens += tokens;
         if (_trees.Length <= nodes) Array.Resize(ref _trees, nodes + 1);
         _trees[nodes]++;
-        if (_tried.Length < levels - 1)
+        if (_tried.Length < tried)
         {
-            Array.Resize(ref _tried, levels - 1);
-            Array.Resize(ref _accepted, levels - 1);
+            Array.Resize(ref _tried, tried);
+            Array.Resize(ref _accepted, tried);
         }
 
-        for (int depth = 0; depth < levels - 1 && depth <= accepted; depth++)
-        {
-            _tried[depth]++;
-            if (depth < accepted) _accepted[depth]++;
-        }
+        for (int depth = 0; depth < tried; depth++) _tried[depth]++;
+        for (int depth = 0; depth < tokens - 1; depth++) _accepted[depth]++;
     }
 }

@@ -31,6 +31,8 @@ public enum Acceptance
 /// <summary>How a text is continued.</summary>
 public sealed record GenerationOptions
 {
+    private const int MostGuesses = TokenTree.MaxNodes - 1;
+
     /// <summary>Most tokens to generate.</summary>
     public int MaxTokens { get; init; } = 256;
 
@@ -97,6 +99,7 @@ public sealed record GenerationOptions
         Require(MinP >= 0 && MinP <= 1, nameof(MinP), "a number in [0, 1]", MinP);
         Require(RepetitionPenalty > 0 && float.IsFinite(RepetitionPenalty), nameof(RepetitionPenalty), "a number above 0", RepetitionPenalty);
         Require(Enum.IsDefined(Drafter), nameof(Drafter), "None, Medusa or Lookup", Drafter);
+        Require(CustomDrafter is null or { Levels: >= 0 and <= MostGuesses, Ranks: >= 1 and <= MostGuesses }, nameof(CustomDrafter), $"0 to {MostGuesses} levels and 1 to {MostGuesses} ranks", $"{CustomDrafter?.Levels} and {CustomDrafter?.Ranks}");
         Require(TreePolicy is not null, nameof(TreePolicy), "a policy", "null");
         Require(Acceptance is null || Enum.IsDefined(Acceptance.Value), nameof(Acceptance), "Greedy, Typical or Lossless", Acceptance);
         Require(Acceptance != Treeline.Acceptance.Greedy || Temperature == 0, nameof(Acceptance), "Lossless or Typical where the temperature is above 0", Acceptance);

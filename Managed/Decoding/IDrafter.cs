@@ -1,7 +1,10 @@
 namespace Treeline;
 
 /// <summary>Guesses what comes next: for each of the next tokens some candidates, best first. A <see cref="TreePolicy"/> says which of their combinations are verified.</summary>
-/// <remarks>Guesses decide how fast a text comes, never what it says (typical acceptance excepted).</remarks>
+/// <remarks>
+/// Guesses decide how fast a text comes, never what it says (typical acceptance excepted). Called in the middle of a step: it reads sequences, and changes none.
+/// What it throws ends the sequences that it was asked about (<see cref="Sequence.Error"/>).
+/// </remarks>
 public interface IDrafter
 {
     /// <summary>How many tokens ahead it guesses at most.</summary>

@@ -118,8 +118,8 @@ public sealed class Sequence : IDisposable
     /// <exception cref="InvalidOperationException">It has failed; <see cref="Recompute"/> it first.</exception>
     public void Continue(ReadOnlySpan<int> more, GenerationOptions? options = null)
     {
-        RequireAlive();
-        if (FinishReason == FinishReason.Failed) throw new InvalidOperationException($"the sequence has failed, Recompute it first: {Error!.Message}");
+        RequireIdle();
+        RequireWhole();
         options ??= Options;
         _batch.Check(more, Count, options);
         EnsureRoom(more.Length);
@@ -133,7 +133,7 @@ public sealed class Sequence : IDisposable
     /// <summary>Makes a failed sequence whole again: its slot is emptied, its tokens are fed anew by the next steps.</summary>
     public void Recompute()
     {
-        RequireAlive();
+        RequireIdle();
         _batch.State.Reset(Slot);
         HasHidden = false;
         if (FinishReason != FinishReason.Failed) return;
@@ -146,7 +146,8 @@ public sealed class Sequence : IDisposable
     /// <exception cref="InvalidOperationException">No slot is free, or this one has failed.</exception>
     public Sequence Fork(GenerationOptions? options = null)
     {
-        RequireAlive();
+        RequireIdle();
+        RequireWhole();
         return _batch.Fork(this, options ?? Options);
     }
 
@@ -155,16 +156,18 @@ public sealed class Sequence : IDisposable
     /// <exception cref="InvalidOperationException">It has failed; <see cref="Recompute"/> it first.</exception>
     public void Save(Stream to)
     {
-        RequireAlive();
+        RequireIdle();
         ArgumentNullException.ThrowIfNull(to);
-        if (FinishReason == FinishReason.Failed) throw new InvalidOperationException($"the sequence has failed, Recompute it first: {Error!.Message}");
+        RequireWhole();
         SequenceSnapshot.Write(_batch, this, to);
     }
 
     /// <summary>Leaves the batch: its slot is free for another one. Harmless when repeated.</summary>
+    /// <exception cref="InvalidOperationException">A step is in progress, and goes on.</exception>
     public void Dispose()
     {
         if (IsDisposed) return;
+        _batch.RequireNoStep();
         IsDisposed = true;
         _batch.Remove(this);
     }
@@ -213,6 +216,7 @@ public sealed class Sequence : IDisposable
         if (Array.IndexOf(_stopTokens, token) >= 0) Finish(FinishReason.StopToken);
         else if (Options.StopStrings.Count > 0 && AdvanceText()) Finish(FinishReason.StopString);
         else if (generated >= Options.MaxTokens) Finish(FinishReason.MaxTokens);
+        else if (Count > _batch.Limit) Finish(FinishReason.Capacity);   // this one could not be fed
         return !IsFinished;
     }
 
@@ -253,7 +257,8 @@ public sealed class Sequence : IDisposable
             if (_text!.Push(token)) return true;
         }
 
-        if (IsFinished && FinishReason is not (FinishReason.StopString or FinishReason.Cancelled)) _text!.End();
+        // A cancelled or failed text may go on.
+        if (IsFinished && FinishReason is not (FinishReason.StopString or FinishReason.Cancelled or FinishReason.Failed)) _text!.End();
         return false;
     }
 
@@ -263,4 +268,15 @@ public sealed class Sequence : IDisposable
     }
 
     private void RequireAlive() => ObjectDisposedException.ThrowIf(IsDisposed, this);
+
+    private void RequireIdle()
+    {
+        RequireAlive();
+        _batch.RequireNoStep();
+    }
+
+    private void RequireWhole()
+    {
+        if (FinishReason == FinishReason.Failed) throw new InvalidOperationException($"the sequence has failed, Recompute it first: {Error!.Message}");
+    }
 }

@@ -83,8 +83,10 @@ internal sealed class SequenceSnapshot
         float[] logProbabilities = ReadAll(reader, static r => r.ReadSingle());
         float[] hidden = ReadAll(reader, static r => r.ReadSingle());
         GenerationOptions options = ReadOptions(reader, out bool hasCode);
-        if (promptLength < 1 || promptLength > tokens.Length || !Enum.IsDefined(reason) || taken < 0 || logProbabilities.Length > tokens.Length)
+        if (promptLength < 1 || promptLength > tokens.Length || !Enum.IsDefined(reason) || reason == FinishReason.Failed || taken < 0 || logProbabilities.Length > tokens.Length)
             throw new SnapshotException("snapshot: lengths contradict each other");
+        if (tokens.FirstOrDefault(token => (uint)token >= (uint)batch.Model.VocabularySize, 0) is var stranger and not 0)
+            throw new SnapshotException($"snapshot: expected tokens from 0 to {batch.Model.VocabularySize - 1}, got {stranger}");
         return new SequenceSnapshot
         {
             Tokens = tokens,

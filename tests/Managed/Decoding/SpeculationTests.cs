@@ -37,7 +37,7 @@ public class SpeculationTests
         {
             var options = new GenerationOptions { MaxTokens = 60, Temperature = temperature, Seed = 5 };
             int[] want = OneAtATime.Generate(model, prompt, options);
-            options = options with { CustomDrafter = new Oracular([.. prompt, .. want], levels: 4, ranks: 3, rightRank: 1), TreePolicy = TreePolicy.Choices([[0], [1], [1, 0], [1, 1], [1, 1, 1], [2]]) };
+            options = options with { CustomDrafter = new Oracular([.. prompt, .. want], levels: 4, ranks: 3, rightRank: 1, Vocabulary), TreePolicy = TreePolicy.Choices([[0], [1], [1, 0], [1, 1], [1, 1, 1], [2]]) };
             Assert.Equal(want, Generate(model, prompt, options, out DecodingStatistics seen));
             // 60 tokens: the prompt's step gives one, each other step its root's successor and three guesses.
             Assert.Equal(1 + 15, seen.SequenceSteps);
@@ -109,58 +109,5 @@ public class SpeculationTests
         yield return options with { Drafter = Drafter.Lookup, TreePolicy = random.Pick(TreePolicy.Auto, TreePolicy.Chain(random.Next(0, 30))) };
         int ranks = random.Next(1, 5);
         yield return options with { CustomDrafter = new Noise(random.Next(), levels: random.Next(1, 25), ranks, model.VocabularySize), TreePolicy = random.Pick(TreePolicy.Auto, TreePolicy.Medusa63, TreePolicy.Chain(20)) };
-    }
-
-    /// <summary>No token three times in a row: right only with the node's own path.</summary>
-    private sealed class NoTriples : ILogitsProcessor
-    {
-        public void Process(ReadOnlySpan<int> path, Span<float> logits)
-        {
-            if (path.Length > 1 && path[^1] == path[^2]) logits[path[^1]] = float.NegativeInfinity;
-            logits[path.Length % logits.Length] += 1;
-        }
-    }
-
-    /// <summary>Some guesses, now and then few or none.</summary>
-    private sealed class Noise(int seed, int levels, int ranks, int vocabulary) : IDrafter
-    {
-        private readonly Random _random = new(seed);
-
-        public int Levels => levels;
-
-        public int Ranks => ranks;
-
-        public void Draft(Sequence sequence, Span<int> guesses)
-        {
-            int filled = _random.Next(0, levels + 1) * ranks;
-            guesses.Fill(-1);
-            for (int i = 0; i < filled; i++) guesses[i] = i % ranks == 0 || _random.Chance(0.8) ? _random.Next(vocabulary) : -1;
-        }
-    }
-
-    /// <summary>Knows the text; its other guesses are wrong.</summary>
-    private sealed class Oracular(int[] text, int levels, int ranks, int rightRank) : IDrafter
-    {
-        public int Levels => levels;
-
-        public int Ranks => ranks;
-
-        public void Draft(Sequence sequence, Span<int> guesses)
-        {
-            for (int level = 0; level < levels; level++)
-            {
-                int right = sequence.Count + level < text.Length ? text[sequence.Count + level] : 0;
-                for (int rank = 0; rank < ranks; rank++) guesses[level * ranks + rank] = rank == rightRank ? right : (right + 1 + rank) % Vocabulary;
-            }
-        }
-    }
-
-    private sealed class Fixed(int[] table, int levels, int ranks) : IDrafter
-    {
-        public int Levels => levels;
-
-        public int Ranks => ranks;
-
-        public void Draft(Sequence sequence, Span<int> guesses) => table.CopyTo(guesses);
     }
 }
