@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Treeline.Kernels;
 using Treeline.Tests.Architecture;
 using Xunit;
 
@@ -32,6 +33,14 @@ public sealed class ByteLevelTests : IDisposable
             Assert.Equal(ids, tokenizer.Encode(text));
             Assert.Equal(text, tokenizer.Decode(ids));
         }
+    }
+
+    [Fact]
+    public void A_model_brings_its_tokenizer()
+    {
+        using KernelBackend backend = Backends.Open("cpu");
+        using CausalModel model = CausalModel.Load(Shipped, backend);
+        Assert.Equal("To be", model.Tokenizer!.Decode(model.Tokenizer.Encode("To be")));
     }
 
     [Fact]
