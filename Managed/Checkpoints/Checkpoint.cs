@@ -64,8 +64,22 @@ public sealed class Checkpoint : IDisposable
         foreach (ITensorFile file in _files) file.Dispose();
     }
 
-    // What a file is, its first bytes say: names lie.
-    private static ITensorFile OpenFile(string path) => PyTorchFile.IsOne(path) ? PyTorchFile.Open(path) : SafetensorsFile.Open(path);
+    /// <summary>Reads a file that is in memory; it owns the memory from then on, and gives it back where it throws.</summary>
+    /// <remarks>What a file is, its first bytes say: names lie.</remarks>
+    internal static ITensorFile OpenFile(string path, CheckpointMemory memory)
+    {
+        try
+        {
+            return PyTorchFile.IsOne(memory) ? new PyTorchFile(path, memory) : new SafetensorsFile(path, memory);
+        }
+        catch
+        {
+            memory.Dispose();
+            throw;
+        }
+    }
+
+    private static ITensorFile OpenFile(string path) => OpenFile(path, new MappedFile(path));
 
     // {"weight_map": {"tensor's name": "shard's file name", …}}; tensors that the map does not list are not part of the checkpoint.
     private static Checkpoint OpenShards(string index)

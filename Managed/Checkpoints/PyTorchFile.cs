@@ -8,7 +8,7 @@ internal sealed class PyTorchFile : ITensorFile
     // Tensors that are not contiguous are copied when first touched; views of one storage could otherwise multiply without end.
     private const long CopiesFree = 1 << 20, CopiesPerStorageByte = 4;
 
-    private readonly MappedFile _memory;
+    private readonly CheckpointMemory _memory;
     private readonly ZipDirectory _zip;
     private readonly string _prefix;
     private readonly Dictionary<string, NativeBlock> _unpacked = [];
@@ -19,9 +19,11 @@ internal sealed class PyTorchFile : ITensorFile
     private long _copied;
     private bool _disposed;
 
-    private PyTorchFile(string path, MappedFile memory)
+    public PyTorchFile(string path, CheckpointMemory memory)
     {
         (Path, _memory) = (path, memory);
+        if (IsOld(Start(memory)))
+            throw new CheckpointException(path, null, "is of PyTorch's old form (before 1.6), which is not supported: load it in PyTorch and save it again, or as safetensors");
         _zip = new ZipDirectory(path, memory);
         string[] pickles = [.. _zip.Entries.Keys.Where(name => name == "data.pkl" || name.EndsWith("/data.pkl", StringComparison.Ordinal)).Take(2)];
         if (pickles.Length != 1) throw new CheckpointException(path, null, $"expected one data.pkl inside, as torch.save writes it, got {(pickles.Length == 0 ? "none" : "several")}");
@@ -47,27 +49,10 @@ internal sealed class PyTorchFile : ITensorFile
     public IReadOnlyDictionary<string, string> Metadata { get; } = new Dictionary<string, string>();
 
     /// <summary>Whether a file's first bytes are those of a zip file or of PyTorch's older form (and not a safetensors header's length).</summary>
-    public static bool IsOne(string path)
+    public static bool IsOne(CheckpointMemory memory)
     {
-        using var memory = new MappedFile(path);
-        ReadOnlySpan<byte> start = memory.Span(0, (int)Math.Min(9, memory.Length));
+        ReadOnlySpan<byte> start = Start(memory);
         return start is [(byte)'P', (byte)'K', 3 or 5, 4 or 6, ..] and not [_, _, _, _, _, _, _, _, (byte)'{'] || IsOld(start);
-    }
-
-    public static PyTorchFile Open(string path)
-    {
-        var memory = new MappedFile(path);
-        try
-        {
-            if (IsOld(memory.Span(0, (int)Math.Min(4, memory.Length))))
-                throw new CheckpointException(path, null, "is of PyTorch's old form (before 1.6), which is not supported: load it in PyTorch and save it again, or as safetensors");
-            return new PyTorchFile(path, memory);
-        }
-        catch
-        {
-            memory.Dispose();
-            throw;
-        }
     }
 
     public void Dispose()
@@ -82,6 +67,8 @@ internal sealed class PyTorchFile : ITensorFile
             _memory.Dispose();
         }
     }
+
+    private static ReadOnlySpan<byte> Start(CheckpointMemory memory) => memory.Span(0, (int)Math.Min(9, memory.Length));
 
     // Protocol 2, then its magic number of ten bytes.
     private static bool IsOld(ReadOnlySpan<byte> start) => start is [0x80, 2, 0x8a, 10, ..];

@@ -9,10 +9,11 @@ namespace Treeline;
 /// </remarks>
 public sealed class SafetensorsFile : ITensorFile
 {
-    private readonly MappedFile _memory;
+    private readonly CheckpointMemory _memory;
     private readonly Dictionary<string, CheckpointTensor> _byName;
 
-    private SafetensorsFile(string path, MappedFile memory)
+    /// <summary>Checks the header of a file that is in memory, which it owns from then on.</summary>
+    internal SafetensorsFile(string path, CheckpointMemory memory)
     {
         (Path, _memory) = (path, memory);
         SafetensorsHeader header = SafetensorsHeader.Read(path, memory);

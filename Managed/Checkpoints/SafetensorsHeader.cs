@@ -14,21 +14,21 @@ internal sealed class SafetensorsHeader
     internal const int MaxRank = 16;
 
     private readonly string _file;
-    private readonly MappedFile _memory;
+    private readonly CheckpointMemory _memory;
     private readonly long _dataStart;
     private readonly Dictionary<string, string> _metadata = [];
     private readonly HashSet<string> _names = [];
     private readonly List<(long Begin, long End, CheckpointTensor Tensor)> _entries = [];
     private readonly List<int> _shape = [];
 
-    private SafetensorsHeader(string file, MappedFile memory, long dataStart) => (_file, _memory, _dataStart) = (file, memory, dataStart);
+    private SafetensorsHeader(string file, CheckpointMemory memory, long dataStart) => (_file, _memory, _dataStart) = (file, memory, dataStart);
 
     public IReadOnlyDictionary<string, string> Metadata => _metadata;
 
     /// <summary>In the order of their bytes.</summary>
     public IReadOnlyList<CheckpointTensor> Tensors { get; private set; } = [];
 
-    public static SafetensorsHeader Read(string file, MappedFile memory)
+    public static SafetensorsHeader Read(string file, CheckpointMemory memory)
     {
         if (memory.Length < 8) throw new CheckpointException(file, null, $"truncated: a safetensors file begins with 8 bytes, this one has {memory.Length}");
         ulong length = BinaryPrimitives.ReadUInt64LittleEndian(memory.Span(0, 8));
@@ -160,7 +160,7 @@ internal sealed class SafetensorsHeader
         }
 
         long at = _dataStart + begin;
-        MappedFile memory = _memory;
+        CheckpointMemory memory = _memory;
         _entries.Add((begin, end, new CheckpointTensor(_file, name, type, SafetensorsType.Supported(type), shape, end - begin, () => memory.Address(at))));
     }
 
