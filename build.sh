@@ -11,10 +11,13 @@ usage() {
     cat <<'TXT'
 usage: ./build.sh VERB [ARGS]
   build            compiles everything, optimised; native parts through CMake where there are any
+  demo             streams text from models/shakespeare-2m, then compares one token at a time with the tree
   test             builds, then runs the quick tier of the tests (under 5 minutes)
   test full        builds, then runs everything: all tests, the kernels on narrower vectors, formatting,
                    the packages; prints the time of each part
   treeline ARGS…   runs the command line tool, building it first where it is out of date
+  bench            prints ratios against the machine's own limits (under a minute); `bench memory` follows one
+                   sequence to its 50,000th token; any other arguments go to BenchmarkDotNet (`bench --list flat`)
   pack             makes the packages in artifacts/packages and looks into them
   format           formats the sources
   clean            removes what was built
@@ -55,6 +58,7 @@ pack() {
 
 # program PROJECT ASSEMBLY ARGS…: runs a program of ours from the caller's folder, so that paths mean what the caller means.
 # Where a source is newer than its last build it is built first; that chatter goes to stderr, stdout is the program's own.
+# `folder`, where set, is where it runs instead.
 program() {
     local project=$1 assembly=$2 stamp=artifacts/built/${1//\//-}
     shift 2
@@ -66,7 +70,7 @@ program() {
         compile "$project" >&2
         mv "$stamp.begun" "$stamp"
     fi
-    cd "$caller"
+    cd "${folder:-$caller}"
     exec dotnet "$root/$project/bin/Release/net10.0/$assembly.dll" "$@"
 }
 
@@ -142,6 +146,8 @@ test_full() {
     suite 300 'kernels and a model, AVX-512 off' DOTNET_EnableAVX512=0 "${narrow[@]}"
     suite 300 'kernels and a model, AVX2 off' DOTNET_EnableAVX2=0 "${narrow[@]}"
     suite 600 'kernels and a model, hardware intrinsics off' DOTNET_EnableHWIntrinsic=0 "${narrow[@]}"
+    check 120 'demo' ./build.sh demo
+    check 60 'sample TextGeneration' dotnet samples/TextGeneration/bin/Release/net10.0/TextGeneration.dll
     check 60 'sample EngineLoop, cpu' dotnet samples/EngineLoop/bin/Release/net10.0/EngineLoop.dll
     check 60 'sample EngineLoop, oracle' dotnet samples/EngineLoop/bin/Release/net10.0/EngineLoop.dll oracle
     check 300 'formatting' dotnet format Treeline.slnx --verify-no-changes --no-restore
@@ -157,7 +163,14 @@ case "${1:-}" in
             *) usage >&2; exit 2 ;;
         esac
         finish ;;
+    demo) program samples/Demo Demo "$root/models/shakespeare-2m" ;;
     treeline) shift; program Cli Treeline.Cli "$@" ;;
+    bench)
+        shift
+        if [[ ${1:-} == memory ]]; then set -- memory "$root/models/shakespeare-2m"; fi
+        folder=artifacts/bench                              # BenchmarkDotNet leaves its reports where it runs
+        mkdir -p "$folder"
+        program bench Treeline.Bench "$@" ;;
     pack) pack ;;
     format) say 'format: formats the sources'; dotnet format Treeline.slnx ;;
     clean)

@@ -17,6 +17,7 @@ internal interface IJob
 internal sealed unsafe partial class CpuThreads : IDisposable
 {
     private const int SpinsBeforeParking = 2000;            // some tens of microseconds: the gap between two kernels of a model
+    private const int Open = 1 << 30;                       // in the gate, beside the number of workers inside
     private readonly Worker[] _workers;
     private readonly float*[] _scratch;                     // one per worker, then the shared one
     private readonly nint[] _scratchSize;
@@ -24,7 +25,7 @@ internal sealed unsafe partial class CpuThreads : IDisposable
     private void* _job;
     private int _parts;
     private int _next;
-    private int _running;
+    private int _gate;
     private int _generation;
     private bool _stop;
     private ExceptionDispatchInfo? _error;
@@ -58,12 +59,14 @@ internal sealed unsafe partial class CpuThreads : IDisposable
         _parts = parts;
         _next = 0;
         _error = null;
-        Volatile.Write(ref _running, _workers.Length);
+        Volatile.Write(ref _gate, Open);
         Interlocked.Increment(ref _generation);
         foreach (Worker worker in _workers) worker.Wake();
         Take(0);
+        // No part is left to take. Who has not come in by now (its core may be busy elsewhere) need not come; who has is waited for.
+        Interlocked.And(ref _gate, ~Open);
         var wait = new SpinWait();
-        while (Volatile.Read(ref _running) != 0) wait.SpinOnce(sleep1Threshold: -1);
+        while (Volatile.Read(ref _gate) != 0) wait.SpinOnce(sleep1Threshold: -1);
         _job = null;
         _error?.Throw();
     }
@@ -101,6 +104,24 @@ internal sealed unsafe partial class CpuThreads : IDisposable
     }
 
     private static void Invoke<TJob>(void* job, int part, int worker) where TJob : struct, IJob => Unsafe.AsRef<TJob>(job).Run(part, worker);
+
+    /// <summary>A worker joins the job that is open, if one still is.</summary>
+    private void Help(int worker)
+    {
+        int gate = Volatile.Read(ref _gate);
+        while ((gate & Open) != 0)
+        {
+            int before = Interlocked.CompareExchange(ref _gate, gate + 1, gate);
+            if (before == gate)
+            {
+                Take(worker);
+                Interlocked.Decrement(ref _gate);
+                return;
+            }
+
+            gate = before;
+        }
+    }
 
     private void Take(int worker)
     {
@@ -154,8 +175,7 @@ internal sealed unsafe partial class CpuThreads : IDisposable
                 WaitForJob(seen);
                 seen = Volatile.Read(ref _pool._generation);
                 if (_pool._stop) return;
-                _pool.Take(_index);
-                Interlocked.Decrement(ref _pool._running);
+                _pool.Help(_index);
             }
         }
 

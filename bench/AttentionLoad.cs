@@ -1,0 +1,72 @@
+using Treeline.Kernels;
+
+namespace Treeline.Bench;
+
+/// <summary>One attention layer with a past and a tree to verify, random numbers throughout.</summary>
+internal sealed class AttentionLoad : IDisposable
+{
+    private const int Chunk = 512;
+
+    private readonly KernelBackend _backend;
+    private readonly AttentionSpec _spec;
+    private readonly AttentionState _state;
+    private readonly AttentionLayer _layer;
+    private readonly List<DeviceTensor> _owned = [];
+    private readonly AttentionInputs _inputs;
+    private readonly DeviceTensor _output;
+    private readonly Step _step = new();
+
+    /// <summary>Advances to a past of some length.</summary>
+    public AttentionLoad(KernelBackend backend, AttentionSpec spec, int past)
+    {
+        (_backend, _spec) = (backend, spec);
+        _state = backend.CreateState([spec], slots: 1, capacity: past + TokenTree.MaxNodes);
+        var weights = Attentions.Find(spec.Attention)!.Weights(spec).ToDictionary(weight => weight.Name, weight => Random([.. weight.Shape]));
+        _layer = backend.Bind(spec, weights);
+        _inputs = new AttentionInputs(Random(Chunk, spec.QueryHeads, spec.HeadDim), Random(Chunk, spec.KeyValueHeads, spec.HeadDim), Random(Chunk, spec.KeyValueHeads, spec.ValueDim));
+        _output = Random(Chunk, spec.QueryHeads, spec.ValueDim);
+        for (int at = 0; at < past; at += Chunk)
+        {
+            _step.Clear();
+            _step.Advance(0, Math.Min(Chunk, past - at));
+            Attend();
+        }
+    }
+
+    /// <summary>Bytes of the sequence's state.</summary>
+    public long StateBytes => _state.Bytes(0);
+
+    /// <summary>Verifies a tree; the state stays where it is.</summary>
+    public void Verify(TokenTree tree)
+    {
+        _step.Clear();
+        _step.Verify(0, tree);
+        Attend();
+    }
+
+    public void Dispose()
+    {
+        _layer.Dispose();
+        _state.Dispose();
+        foreach (DeviceTensor tensor in _owned) tensor.Dispose();
+    }
+
+    private void Attend()
+    {
+        int n = _step.Tokens;
+        _backend.Attend(_layer, _state[0], _step, new AttentionInputs(_inputs.Query.First(n), _inputs.Key.First(n), _inputs.Value.First(n)), _output.First(n));
+        _state.Complete(_step);
+        _backend.Synchronize();                             // a launch is not a result
+    }
+
+    private DeviceTensor Random(params ReadOnlySpan<int> shape)
+    {
+        var random = new Random(_owned.Count);
+        DeviceTensor tensor = _backend.Allocate(ElementType.Float32, shape);
+        _owned.Add(tensor);
+        var numbers = new float[tensor.Count];
+        foreach (ref float x in numbers.AsSpan()) x = random.NextSingle() - 0.5f;
+        _backend.Write<float>(tensor, numbers);
+        return tensor;
+    }
+}

@@ -1,0 +1,16 @@
+// Measures. `quick` prints ratios against the machine's own limits in under a minute, `memory` follows one long sequence,
+// everything else goes to BenchmarkDotNet (`--list flat`, `--filter '*Linear*'`).
+using BenchmarkDotNet.Running;
+using Treeline.Bench;
+
+switch (args)
+{
+    case [] or ["quick"]:
+        QuickTable.Print();
+        return 0;
+    case ["memory", var model]:
+        return MemoryTable.Print(model);
+    default:
+        BenchmarkSwitcher.FromAssembly(typeof(LinearBench).Assembly).Run(args);
+        return 0;
+}
