@@ -6,6 +6,9 @@ namespace Treeline;
 /// <summary>Turns a checkpoint's folder into a running model.</summary>
 internal static partial class ModelLoader
 {
+    // Tensors that a refusal names besides the first.
+    private const int Named = 5;
+
     public static CausalModel Load(string folder, KernelBackend backend, LoadOptions options)
     {
         if (!Directory.Exists(folder)) throw new CheckpointException(folder, null, File.Exists(folder) ? "expected a model's folder, got a file" : "folder not found");
@@ -40,7 +43,12 @@ internal static partial class ModelLoader
     private static void Report(string folder, List<string> unused, LoadOptions options)
     {
         if (unused.Count == 0) return;
-        if (options.Strict) throw new CheckpointException(folder, unused[0], $"is unknown to the model, as are {unused.Count - 1} others; load without Strict to leave them out");
+        if (options.Strict)
+        {
+            string others = unused.Count == 1 ? "" : $", and so {(unused.Count == 2 ? "is" : "are")} {string.Join(", ", unused.Skip(1).Take(Named).Select(name => $"'{name}'"))}{(unused.Count > Named + 1 ? ", …" : "")}";
+            throw new CheckpointException(folder, unused[0], $"is unknown to the model{others}");
+        }
+
         if (options.Logger is null) return;
         foreach (string name in unused) LogUnused(options.Logger, folder, name);
     }
