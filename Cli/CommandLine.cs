@@ -19,7 +19,7 @@ internal static class CommandLine
     /// <exception cref="ToolException">An option has no value.</exception>
     public static List<string> Join(IReadOnlyList<string> args, Type settings)
     {
-        Dictionary<string, Takes> options = OptionsOf(settings);
+        Dictionary<string, Takes> options = ValuesOf(settings);
         List<string> joined = [];
         for (int i = 0; i < args.Count; i++)
         {
@@ -41,7 +41,10 @@ internal static class CommandLine
         return joined;
     }
 
-    private static Dictionary<string, Takes> OptionsOf(Type settings)
+    /// <summary>The long names of a verb's options.</summary>
+    public static IEnumerable<string> OptionsOf(Type settings) => ValuesOf(settings).Keys;
+
+    private static Dictionary<string, Takes> ValuesOf(Type settings)
     {
         Dictionary<string, Takes> options = [];
         foreach (PropertyInfo property in settings.GetProperties())

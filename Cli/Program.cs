@@ -69,6 +69,9 @@ public static class Program
     /// <summary>All verbs.</summary>
     internal static IEnumerable<string> VerbNames => Verbs.Select(verb => verb.Name);
 
+    /// <summary>The options of a verb, by their long names.</summary>
+    internal static IEnumerable<string> OptionsOf(string verb) => CommandLine.OptionsOf(Array.Find(Verbs, known => known.Name == verb)!.Settings);
+
     private sealed record Verb(string Name, Type Settings, Action<IConfigurator, Terminal> Add)
     {
         public static Verb Of<TCommand, TSettings>(string name, string description) where TCommand : ToolCommand<TSettings> where TSettings : CommandSettings =>
@@ -77,6 +80,11 @@ public static class Program
 
     private static readonly Verb[] Verbs =
     [
+        Verb.Of<GenerateCommand, GenerateSettings>("generate", "Continue a text, streamed as it comes"),
+        Verb.Of<PerplexityCommand, PerplexitySettings>("perplexity", "How well a model predicts a text"),
+        Verb.Of<LogitsCommand, LogitsSettings>("logits", "A model's logits after each of some tokens, as a safetensors file"),
+        Verb.Of<TokenizeCommand, TokenizeSettings>("tokenize", "Text to token ids and back"),
+        Verb.Of<InspectCommand, InspectSettings>("inspect", "What a checkpoint holds: configuration, tensors, attention, size of the state"),
         Verb.Of<RunCommand, RunSettings>("run", "Compute recorded cases and compare with what was recorded"),
         Verb.Of<InfoCommand, AnswerSettings>("info", "Backends, devices, vector width, threads, what each supports"),
     ];

@@ -37,10 +37,13 @@ internal abstract class GoldenCase(CaseFile file) : IDisposable
     /// <exception cref="ToolException">It is missing, damaged, or of an operation or kind that is not known; the message says which.</exception>
     public static GoldenCase Open(string path)
     {
-        if (Directory.Exists(path)) throw ToolException.Input($"{path}: the folder has no recorded.safetensors that this version runs");
-        CaseFile file = CaseFile.Open(path);
+        bool isFolder = Directory.Exists(path);
+        string recorded = isFolder ? System.IO.Path.Combine(path, "recorded.safetensors") : path;
+        if (isFolder && !System.IO.File.Exists(recorded)) throw ToolException.Input($"{path}: the folder has no recorded.safetensors");
+        CaseFile file = CaseFile.Open(recorded);
         try
         {
+            if (isFolder) return new ModelCase(path, file);
             return file.Op switch
             {
                 "attention" => new AttentionCase(file),

@@ -34,6 +34,7 @@ internal sealed class RunCommand : ToolCommand<RunSettings>
     protected override int Run(RunSettings settings, Terminal terminal)
     {
         double? tolerance = settings.Tolerance is null ? null : Parse.Real("--tolerance", settings.Tolerance, 0, 0);
+        if (settings.Cases.Contains("")) throw ToolException.Usage("CASE: expected a case file or a model folder, got an empty name");
         if (settings.Out is not null)
         {
             RequireDistinctNames(settings.Cases);

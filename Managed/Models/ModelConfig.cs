@@ -76,6 +76,10 @@ public sealed record ModelConfig
     /// <summary>Tokens that end a text.</summary>
     public IReadOnlyList<int> StopTokens { get; init; } = [];
 
+    /// <summary>What a layer's attention computes.</summary>
+    /// <param name="layer">Which layer.</param>
+    public AttentionSpec AttentionOf(int layer) => ModelAttention.Spec(this, layer);
+
     /// <summary>Reads a checkpoint's <c>config.json</c>, and <c>generation_config.json</c> beside it for the tokens that end a text.</summary>
     /// <param name="path">The checkpoint's folder, or the file itself.</param>
     /// <exception cref="CheckpointException">It is missing, of a model type that is not supported, lacks a key, or contradicts itself; the message names the key.</exception>

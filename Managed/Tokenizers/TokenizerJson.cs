@@ -27,14 +27,14 @@ internal sealed class TokenizerJson
     {
         JsonFields model = _root.Object("model");
         // Files from before 2021 have no type; BPE is the one with merges.
-        if (model.OptionalString("type") is string type && type != "BPE") throw model.Bad("type", $"'{type}' is not supported; supported is BPE over bytes (and SentencePiece's BPE as tokenizer.model)");
+        if (model.OptionalString("type") is string type && type != "BPE") throw model.Unsupported("type", $"'{type}' is not supported; supported is BPE over bytes (and SentencePiece's BPE as tokenizer.model)");
         foreach (string key in (ReadOnlySpan<string>)["continuing_subword_prefix", "end_of_word_suffix"])
-            if (model.OptionalString(key) is { Length: > 0 } value) throw model.Bad(key, $"'{value}' is not supported");
-        if (model.OptionalFloat("dropout") is > 0) throw model.Bad("dropout", "is not supported");
+            if (model.OptionalString(key) is { Length: > 0 } value) throw model.Unsupported(key, $"'{value}' is not supported");
+        if (model.OptionalFloat("dropout") is > 0) throw model.Unsupported("dropout", "is not supported");
         ReadNormalizer();
         ReadPreTokenizer(_root.OptionalObject("pre_tokenizer"));
-        if (!_isByteLevel) throw _root.Bad("pre_tokenizer", "one without ByteLevel is not supported; supported is BPE over bytes (and SentencePiece's BPE as tokenizer.model)");
-        if (_root.OptionalObject("decoder") is JsonFields decoder && decoder.String("type") is var name && name != "ByteLevel") throw decoder.Bad("type", $"'{name}' is not supported");
+        if (!_isByteLevel) throw _root.Unsupported("pre_tokenizer", "one without ByteLevel is not supported; supported is BPE over bytes (and SentencePiece's BPE as tokenizer.model)");
+        if (_root.OptionalObject("decoder") is JsonFields decoder && decoder.String("type") is var name && name != "ByteLevel") throw decoder.Unsupported("type", $"'{name}' is not supported");
         Dictionary<string, int> vocabulary = VocabularyFiles.ReadVocabulary(model.Object("vocab"));
         ReadPostProcessor(_root.OptionalObject("post_processor"));
         return new ByteLevelModel
@@ -62,7 +62,7 @@ internal sealed class TokenizerJson
             type = normalizer.Nested("normalizers", all[0]).String("type");
         }
 
-        throw normalizer.Bad("type", $"'{type}' is not supported: texts are taken as they are");
+        throw normalizer.Unsupported("type", $"'{type}' is not supported: texts are taken as they are");
     }
 
     private void ReadPreTokenizer(JsonFields? fields)
@@ -78,7 +78,7 @@ internal sealed class TokenizerJson
                 _isByteLevel = true;
                 _prefixSpace = step.OptionalBool("add_prefix_space") ?? true;
                 if (step.OptionalBool("use_regex") ?? true) _splitters.Add(new TextSplitter(TextSplitter.Gpt2));
-                if (_prefixSpace && _splitters.Count > 1) throw step.Bad("add_prefix_space", "is not supported after a split");
+                if (_prefixSpace && _splitters.Count > 1) throw step.Unsupported("add_prefix_space", "is not supported after a split");
                 break;
             case "Split":
                 ReadSplit(step);
@@ -87,7 +87,7 @@ internal sealed class TokenizerJson
                 _splitters.Add(new TextSplitter(step.OptionalBool("individual_digits") ?? false ? @"\p{N}" : @"\p{N}+"));
                 break;
             case var type:
-                throw step.Bad("type", $"'{type}' is not supported; supported are ByteLevel, Split, Digits and a Sequence of them");
+                throw step.Unsupported("type", $"'{type}' is not supported; supported are ByteLevel, Split, Digits and a Sequence of them");
         }
     }
 
@@ -96,7 +96,7 @@ internal sealed class TokenizerJson
     {
         string behavior = step.String("behavior");
         bool inverted = step.OptionalBool("invert") ?? false;
-        if (behavior != "Isolated" && !(behavior == "Removed" && inverted)) throw step.Bad("behavior", $"'{behavior}'{(inverted ? "" : ", not inverted,")} is not supported; supported are Isolated, and Removed where it is inverted");
+        if (behavior != "Isolated" && !(behavior == "Removed" && inverted)) throw step.Unsupported("behavior", $"'{behavior}'{(inverted ? "" : ", not inverted,")} is not supported; supported are Isolated, and Removed where it is inverted");
         JsonFields pattern = step.Object("pattern");
         try
         {
@@ -105,7 +105,7 @@ internal sealed class TokenizerJson
         }
         catch (ArgumentException e)
         {
-            throw pattern.Bad("Regex", $"is not supported: {e.Message}");
+            throw pattern.Unsupported("Regex", $"is not supported: {e.Message}");
         }
     }
 
@@ -124,7 +124,7 @@ internal sealed class TokenizerJson
                 ReadTemplate(step);
                 break;
             case var type:
-                throw step.Bad("type", $"'{type}' is not supported; supported are ByteLevel, TemplateProcessing and a Sequence of them");
+                throw step.Unsupported("type", $"'{type}' is not supported; supported are ByteLevel, TemplateProcessing and a Sequence of them");
         }
     }
 

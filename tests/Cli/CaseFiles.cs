@@ -13,9 +13,14 @@ internal static class CaseFiles
     /// <param name="edit">Changes the numbers of a tensor.</param>
     /// <param name="more">Tensors to add.</param>
     public static string Copy(string name, string to, Dictionary<string, string?>? metadata = null, string[]? without = null,
+        Action<string, float[]>? edit = null, Action<SafetensorsWriter>? more = null) => CopyFile(Golden.Locate(name), to, metadata, without, edit, more);
+
+    /// <summary>Copies a safetensors file, wherever it is.</summary>
+    /// <inheritdoc cref="Copy"/>
+    public static string CopyFile(string from, string to, Dictionary<string, string?>? metadata = null, string[]? without = null,
         Action<string, float[]>? edit = null, Action<SafetensorsWriter>? more = null)
     {
-        using SafetensorsFile file = SafetensorsFile.Open(Golden.Locate(name));
+        using SafetensorsFile file = SafetensorsFile.Open(from);
         var writer = new SafetensorsWriter();
         foreach ((string key, string value) in file.Metadata) writer.Metadata[key] = value;
         foreach ((string key, string? value) in metadata ?? [])

@@ -58,6 +58,38 @@ public class FrameTests
         Tool.Run("run", "some-case", option, value).Refuses(ExitCodes.Usage, option, value);
 
     [Theory]
+    [InlineData("--max-tokens", "0")]
+    [InlineData("--max-tokens", "1.5")]
+    [InlineData("--temperature", "-0.1")]
+    [InlineData("--temperature", "NaN")]
+    [InlineData("--top-k", "-1")]
+    [InlineData("--top-p", "0")]
+    [InlineData("--top-p", "1.01")]
+    [InlineData("--min-p", "2")]
+    [InlineData("--repetition-penalty", "0")]
+    [InlineData("--seed", "-5")]
+    [InlineData("--seed", "18446744073709551616")]
+    [InlineData("--drafter", "Medusa")]
+    [InlineData("--acceptance", "strict")]
+    [InlineData("--tree", "chain:1024")]
+    [InlineData("--tree", "chain:-1")]
+    [InlineData("--tree", "medusa64")]
+    public void Values_out_of_range_of_generate_are_refused_by_name(string option, string value) =>
+        Tool.Run("generate", "--model", ModelFolder.Shakespeare, "--prompt", "a", option, value).Refuses(ExitCodes.Usage, option, "expected", value);
+
+    [Fact]
+    public void Every_kind_of_failure_has_its_code()
+    {
+        Assert.Equal(ExitCodes.Internal, ExitCodes.Of(new InvalidOperationException()));
+        Assert.StartsWith("internal error: InvalidOperationException", Program.MessageOf(new InvalidOperationException()), StringComparison.Ordinal);
+        Assert.Equal(ExitCodes.Capacity, ExitCodes.Of(new Treeline.Kernels.OutOfDeviceMemoryException()));
+        Assert.Equal(ExitCodes.Unavailable, ExitCodes.Of(new Treeline.Kernels.BackendUnavailableException()));
+        Assert.Equal(ExitCodes.Unsupported, ExitCodes.Of(new CheckpointException("x") { IsUnsupported = true }));
+        Assert.Equal(ExitCodes.Input, ExitCodes.Of(new CheckpointException("x")));
+        Assert.Equal(ExitCodes.Cancelled, ExitCodes.Of(new TaskCanceledException()));
+    }
+
+    [Theory]
     [InlineData("run", "case", "--threads")]
     [InlineData("run", "case", "--backend", "--pin")]
     [InlineData("run", "case", "--backend=")]

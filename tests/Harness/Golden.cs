@@ -21,6 +21,9 @@ internal static class Golden
     public static string[] Models(string prefix) =>
         [.. Named("models", Directory.EnumerateDirectories).Where(name => name.StartsWith($"models/{prefix}", StringComparison.Ordinal))];
 
+    /// <summary>True for what comes with the repository.</summary>
+    public static bool IsCopied(string name) => Path.Exists(Path.Combine(Copies, name));
+
     /// <summary>Path of a case or model: the copy, else the one in ../shared/golden.</summary>
     public static string Locate(string name)
     {
