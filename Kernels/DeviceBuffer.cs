@@ -38,7 +38,6 @@ public abstract class DeviceBuffer : IDisposable
 /// <summary>Memory of the host, 64-byte aligned where it is our own: what the oracle and the CPU backend compute on.</summary>
 internal sealed unsafe class HostBuffer : DeviceBuffer
 {
-    private const int Alignment = 64;                       // one cache line, one 512-bit vector
     private readonly SafeBufferHandle? _owned;
     private bool _disposed;
 
@@ -67,16 +66,8 @@ internal sealed unsafe class HostBuffer : DeviceBuffer
         public SafeBufferHandle(long bytes) : base(0, ownsHandle: true)
         {
             // A whole vector past the end: loads of a padded last vector stay inside the allocation.
-            nuint size = (nuint)bytes + Alignment;
-            try
-            {
-                SetHandle((nint)NativeMemory.AlignedAlloc(size, Alignment));
-            }
-            catch (OutOfMemoryException e)
-            {
-                throw new OutOfDeviceMemoryException($"host memory: asked for {bytes} bytes, free about {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}", e);
-            }
-
+            nuint size = (nuint)bytes + HostMemory.Alignment;
+            SetHandle((nint)HostMemory.Allocate(size));
             NativeMemory.Clear((void*)handle, size);
         }
 

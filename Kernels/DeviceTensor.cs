@@ -22,6 +22,9 @@ public sealed class DeviceTensor : IDisposable
         Offset = offset;
         _owner = owner;
         Count = CountOf(shape);
+        long row = shape.IsEmpty ? 1 : CountOf(shape[1..]);
+        if (row > int.MaxValue) throw new ArgumentException($"shape: expected rows of at most {int.MaxValue} elements, got {DescribeShape(shape)}", nameof(shape));
+        RowLength = (int)row;
     }
 
     /// <summary>The memory that holds the elements.</summary>
@@ -49,7 +52,7 @@ public sealed class DeviceTensor : IDisposable
     public int Rows => _shape.Length == 0 ? 1 : _shape[0];
 
     /// <summary>Elements of one row: the product of all dimensions but the first.</summary>
-    public int RowLength => (int)(Rows == 0 ? CountOf(_shape.AsSpan(1)) : Count / Rows);
+    public int RowLength { get; }
 
     /// <summary>Distance between rows, in elements.</summary>
     public long RowStride => _shape.Length == 0 ? 0 : _strides[0];
@@ -106,10 +109,12 @@ public sealed class DeviceTensor : IDisposable
         throw new ArgumentException($"shape: {Describe()} has gaps between its rows and cannot be seen as {DescribeShape(shape)}", nameof(shape));
     }
 
-    /// <summary>Gives the memory back where this tensor owns it; harmless when repeated, and on views.</summary>
+    /// <summary>Gives the memory back where this tensor owns it, after a call that another thread has under way; harmless when repeated, and on views.</summary>
     public void Dispose()
     {
-        if (_owner) Buffer.Dispose();
+        if (!_owner) return;
+        using KernelBackend.Call call = Backend.WaitForTurn();
+        Buffer.Dispose();
     }
 
     /// <inheritdoc/>
@@ -122,7 +127,13 @@ public sealed class DeviceTensor : IDisposable
     internal static long CountOf(ReadOnlySpan<int> shape)
     {
         long count = 1;
-        foreach (int size in shape) count = checked(count * size);
+        foreach (int size in shape)
+        {
+            if (size > 0 && count > long.MaxValue / sizeof(double) / size)
+                throw new ArgumentException($"shape: {DescribeShape(shape)} has more elements than can be addressed", nameof(shape));
+            count *= size;
+        }
+
         return count;
     }
 

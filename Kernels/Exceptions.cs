@@ -32,7 +32,7 @@ public sealed class OutOfDeviceMemoryException : InvalidOperationException
     public OutOfDeviceMemoryException(string message, Exception innerException) : base(message, innerException) { }
 }
 
-/// <summary>A slot was left half-written by a step that failed; <c>Reset</c> or <c>Restore</c> makes it usable again.</summary>
+/// <summary>A slot was left half-written by a step that failed or was not completed; <c>Reset</c> or <c>Restore</c> makes it usable again.</summary>
 public sealed class BrokenSlotException : InvalidOperationException
 {
     /// <summary>Creates the exception.</summary>

@@ -32,7 +32,12 @@ public abstract unsafe class HostBackend : KernelBackend
     {
         ArgumentNullException.ThrowIfNull(state);
         ArgumentNullException.ThrowIfNull(accepted);
-        if (!accepted.IsDense) throw new ArgumentException($"accepted: expected rows without gaps, got strides [{string.Join(", ", accepted.Strides.ToArray())}]", nameof(accepted));
+        if (!accepted.IsDense)
+        {
+            base.CommitCore(state, step, accepted);
+            return;
+        }
+
         state.CommitChecked(step, new ReadOnlySpan<int>(accepted.Pointer<int>(), (int)accepted.Count));
     }
 

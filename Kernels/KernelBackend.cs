@@ -11,8 +11,11 @@ namespace Treeline.Kernels;
 /// </remarks>
 public abstract partial class KernelBackend : IDisposable
 {
-    private int _busy;
+    private int _busy;                                      // the thread whose call is under way, 0 for none
     private bool _disposed;
+
+    // What the call under way works on: kernels walk raw memory, and the caller's last reference to it may be gone before they end.
+    private readonly List<DeviceBuffer> _inUse = [];
 
     /// <summary>The name it was opened by, such as <c>cpu</c>.</summary>
     public abstract string Name { get; }
@@ -32,13 +35,13 @@ public abstract partial class KernelBackend : IDisposable
     /// <summary>Allocates a zeroed tensor.</summary>
     /// <param name="type">Element type.</param>
     /// <param name="shape">Sizes of the dimensions, 0 or more each.</param>
+    /// <exception cref="ArgumentException">A size is negative, or the elements, or those of one row, are too many to be counted.</exception>
     /// <exception cref="OutOfDeviceMemoryException">There is not enough memory; the backend stays usable.</exception>
     public DeviceTensor Allocate(ElementType type, params ReadOnlySpan<int> shape)
     {
         using Call call = Enter(nameof(Allocate));
         foreach (int size in shape) ArgumentOutOfRangeException.ThrowIfNegative(size, nameof(shape));
-        long bytes = checked(DeviceTensor.CountOf(shape) * type.Size());
-        return new DeviceTensor(AllocateCore(bytes), type, shape, DeviceTensor.DenseStrides(shape), 0, owner: true);
+        return new DeviceTensor(AllocateCore(DeviceTensor.CountOf(shape) * type.Size()), type, shape, DeviceTensor.DenseStrides(shape), 0, owner: true);
     }
 
     /// <summary>Makes memory that somebody else owns usable without a copy; it must outlive the tensor and every call that uses it.</summary>
@@ -216,7 +219,7 @@ public abstract partial class KernelBackend : IDisposable
         using Call call = Enter(nameof(Attend));
         AttentionSpec spec = layer.Spec;
         AttentionState owner = state.Owner;
-        ObjectDisposedException.ThrowIf(layer.IsDisposed, layer);
+        layer.RequireWhole();
         ObjectDisposedException.ThrowIf(owner.IsDisposed, owner);
         if (!ReferenceEquals(layer.Backend, this)) throw new ArgumentException($"layer: bound to {layer.Backend.Name}, not to this {Name}", nameof(layer));
         if (!ReferenceEquals(owner.Backend, this)) throw new ArgumentException($"state: belongs to {owner.Backend.Name}, not to this {Name}", nameof(state));
@@ -232,6 +235,7 @@ public abstract partial class KernelBackend : IDisposable
         owner.RequireStep(step, Step.Phase.Begun);
         if (step.LayerDone[state.Index]) throw new InvalidOperationException($"step: layer {state.Index} has attended already");
 
+        owner.MarkWriting(step);
         try
         {
             layer.Attention.Attend(this, layer, state, step, inputs, output);
@@ -242,6 +246,7 @@ public abstract partial class KernelBackend : IDisposable
             throw;
         }
 
+        GC.KeepAlive(layer);                                // and what it binds
         step.LayerDone[state.Index] = true;
         step.LayersDone++;
     }
@@ -283,19 +288,11 @@ public abstract partial class KernelBackend : IDisposable
     /// <summary>Ends the backend after the work given so far; harmless when repeated. Its tensors, states and layers are unusable from then on.</summary>
     public void Dispose()
     {
-        var wait = new SpinWait();
-        while (Interlocked.CompareExchange(ref _busy, 1, 0) != 0) wait.SpinOnce();
-        try
+        using Call call = WaitForTurn();
+        if (!_disposed)
         {
-            if (!_disposed)
-            {
-                _disposed = true;
-                Dispose(true);
-            }
-        }
-        finally
-        {
-            Volatile.Write(ref _busy, 0);
+            _disposed = true;
+            Dispose(true);
         }
 
         GC.SuppressFinalize(this);
@@ -369,7 +366,7 @@ public abstract partial class KernelBackend : IDisposable
 
     internal Call Enter(string op)
     {
-        if (Interlocked.CompareExchange(ref _busy, 1, 0) != 0)
+        if (Interlocked.CompareExchange(ref _busy, Environment.CurrentManagedThreadId, 0) != 0)
             throw new InvalidOperationException($"{Name}: {op} overlaps another call; calls on one backend must follow each other");
         if (_disposed)
         {
@@ -378,6 +375,23 @@ public abstract partial class KernelBackend : IDisposable
         }
 
         return new Call(this);
+    }
+
+    /// <summary>Keeps memory from the garbage collector until the call under way ends.</summary>
+    internal void KeepUntilEnd(DeviceBuffer buffer) => _inUse.Add(buffer);
+
+    /// <summary>As <see cref="Enter"/>, for what gives memory back: waits for another thread's call instead of refusing, and is allowed inside a call of this thread.</summary>
+    internal Call WaitForTurn()
+    {
+        int me = Environment.CurrentManagedThreadId;
+        var wait = new SpinWait();
+        while (true)
+        {
+            int other = Interlocked.CompareExchange(ref _busy, me, 0);
+            if (other == 0) return new Call(this);
+            if (other == me) return default;
+            wait.SpinOnce();
+        }
     }
 
     private void RequireSupported(AttentionSpec spec)
@@ -392,11 +406,17 @@ public abstract partial class KernelBackend : IDisposable
         if (!ReferenceEquals(tensor.Backend, this)) throw new ArgumentException($"tensor: expected memory of this {Name}, got memory of {tensor.Backend.Name}", nameof(tensor));
         if (tensor.Type != ElementTypes.Of<T>() || tensor.Count != count || !tensor.HasContiguousRows)
             throw new ArgumentException($"tensor: expected {count} contiguous {ElementTypes.Of<T>()}, got {tensor.Describe()}", nameof(tensor));
+        KeepUntilEnd(tensor.Buffer);
     }
 
     /// <summary>One call in progress; overlapping ones are refused.</summary>
-    internal readonly ref struct Call(KernelBackend backend)
+    internal readonly ref struct Call(KernelBackend? backend)
     {
-        public void Dispose() => Volatile.Write(ref backend._busy, 0);
+        public void Dispose()
+        {
+            if (backend is null) return;
+            backend._inUse.Clear();
+            Volatile.Write(ref backend._busy, 0);
+        }
     }
 }

@@ -89,7 +89,7 @@ public abstract class AttentionState : IDisposable
     /// <param name="slot">The slot.</param>
     public int Length(int slot) => _lengths[CheckedSlot(slot)];
 
-    /// <summary>True where a failed step left the slot half-written; only <see cref="Reset"/> and <see cref="Restore"/> accept it.</summary>
+    /// <summary>True where a step has moved some layers of the slot and not all: it failed, was given up, or is between its layers; only <see cref="Reset"/> and <see cref="Restore"/> accept the slot.</summary>
     /// <param name="slot">The slot.</param>
     public bool IsBroken(int slot) => _broken[CheckedSlot(slot)];
 
@@ -121,7 +121,12 @@ public abstract class AttentionState : IDisposable
         if (step.LayersDone != Layers)
             throw new InvalidOperationException($"step: layer {Array.IndexOf(step.LayerDone, false, 0, Layers)} of {Layers} has not attended; complete a step once after its last layer");
         for (int i = 0; i < step.Entries; i++)
-            if (step[i].Moves) Move(step[i].Slot, step[i].Count);
+        {
+            if (!step[i].Moves) continue;
+            _lengths[step[i].Slot] += step[i].Count;
+            _broken[step[i].Slot] = false;
+        }
+
         step.Status = Step.Phase.Completed;
     }
 
@@ -229,9 +234,10 @@ public abstract class AttentionState : IDisposable
         _broken[slot] = false;
     }
 
-    /// <summary>Gives the memory back; harmless when repeated.</summary>
+    /// <summary>Gives the memory back, after a call that another thread has under way; harmless when repeated.</summary>
     public void Dispose()
     {
+        using KernelBackend.Call call = Backend.WaitForTurn();
         if (!IsDisposed)
         {
             IsDisposed = true;
@@ -241,7 +247,7 @@ public abstract class AttentionState : IDisposable
         GC.SuppressFinalize(this);
     }
 
-    /// <summary>Reserves what the step may write: pages, pending rows, scratch. Throws before anything has moved.</summary>
+    /// <summary>Reserves what the step may write: pages, pending rows. Throws before anything has moved.</summary>
     /// <param name="step">A checked step.</param>
     protected abstract void BeginCore(Step step);
 
@@ -302,6 +308,8 @@ public abstract class AttentionState : IDisposable
             if (reach > int.MaxValue) throw new OutOfCapacityException($"slot {entry.Slot}: positions end at {int.MaxValue}, the step reaches {reach}");
         }
 
+        // Trees that wait for their commit are dropped from here on, also where the reservation fails half-way.
+        for (int i = 0; i < step.Entries; i++) Touch(step[i].Slot);
         BeginCore(step);
         long stamp = ++_stamp;
         for (int i = 0; i < step.Entries; i++) _stamps[step[i].Slot] = stamp;
@@ -317,15 +325,19 @@ public abstract class AttentionState : IDisposable
             if (_stamps[step[i].Slot] != step.Stamp) throw new InvalidOperationException($"step: slot {step[i].Slot} has moved or begun another step since this one began");
     }
 
-    /// <summary>Marks what a failed step may have half-written.</summary>
+    /// <summary>A layer is about to write: until the step is complete the slots that it moves are half-written, also where nobody says that it failed.</summary>
+    internal void MarkWriting(Step step)
+    {
+        for (int i = 0; i < step.Entries; i++)
+            if (step[i].Moves && step[i].Count > 0) _broken[step[i].Slot] = true;
+    }
+
+    /// <summary>Nothing goes on with a step that failed while a layer was writing.</summary>
     internal void Fail(Step step)
     {
         step.Status = Step.Phase.Failed;
-        for (int i = 0; i < step.Entries; i++)
-        {
-            if (step[i].Moves && step[i].Count > 0) _broken[step[i].Slot] = true;
-            Touch(step[i].Slot);
-        }
+        MarkWriting(step);
+        for (int i = 0; i < step.Entries; i++) Touch(step[i].Slot);
     }
 
     internal void CommitChecked(Step step, ReadOnlySpan<int> accepted)
@@ -345,26 +357,26 @@ public abstract class AttentionState : IDisposable
             int slot = step[i].Slot;
             _broken[slot] = true;                           // until the last layer has its rows
             CommitCore(step, i, row[..count]);
+            _lengths[slot] += count;
             _broken[slot] = false;
-            Move(slot, count);
         }
     }
 
-    private static void RequirePath(StepEntry entry, int index, ReadOnlySpan<int> row)
+    private static void RequirePath(StepEntry entry, int index, ReadOnlySpan<int> accepted)
     {
         int last = -1;
-        for (int d = 0; d < row.Length; d++)
+        for (int d = 0; d < accepted.Length; d++)
         {
-            int node = row[d];
+            int node = accepted[d];
             if (node == -1)
             {
-                if (row[d..].ContainsAnyExcept(-1)) throw new ArgumentException($"accepted: entry {index}: -1 before the path's end", nameof(row));
+                if (accepted[d..].ContainsAnyExcept(-1)) throw new ArgumentException($"accepted: entry {index}: -1 before the path's end", nameof(accepted));
                 break;
             }
 
-            if (entry.Moves) throw new ArgumentException($"accepted: entry {index} moves by itself, its row must be -1 throughout, got {node}", nameof(row));
+            if (entry.Moves) throw new ArgumentException($"accepted: entry {index} moves by itself, its row must be -1 throughout, got {node}", nameof(accepted));
             if ((uint)node >= (uint)entry.Count || entry.Tree.Parent(node) != last)
-                throw new ArgumentException($"accepted: entry {index}: node {node} is not a child of {last} in its tree of {entry.Count} nodes", nameof(row));
+                throw new ArgumentException($"accepted: entry {index}: node {node} is not a child of {last} in its tree of {entry.Count} nodes", nameof(accepted));
             last = node;
         }
     }
@@ -375,8 +387,6 @@ public abstract class AttentionState : IDisposable
         return Backend.Enter(op);
     }
 
-    private void Move(int slot, int tokens) => _lengths[slot] += tokens;
-
     /// <summary>No step that began before may go on with the slot.</summary>
     private void Touch(int slot) => _stamps[slot] = 0;
 
@@ -385,6 +395,6 @@ public abstract class AttentionState : IDisposable
 
     private void RequireWhole(int slot)
     {
-        if (_broken[slot]) throw new BrokenSlotException($"slot {slot} was left half-written by a step that failed; Reset or Restore it");
+        if (_broken[slot]) throw new BrokenSlotException($"slot {slot} was left half-written by a step that was not completed; Reset or Restore it");
     }
 }

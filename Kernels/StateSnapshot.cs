@@ -90,8 +90,8 @@ internal static class StateSnapshot
                 long count = Size(state, layer, field, length), have = reader.ReadInt64();
                 if (name != field.Name || have != count * type.Size())
                     throw new SnapshotException($"snapshot: layer {layer}: expected field {field.Name} of {count * type.Size()} bytes, got {name} of {have}");
+                if (have > bytes.Length - reader.BaseStream.Position) throw new SnapshotException($"snapshot: layer {layer}: field {name} ends early");
                 byte[] data = reader.ReadBytes((int)have);
-                if (data.Length != have) throw new SnapshotException($"snapshot: layer {layer}: field {name} ends early");
                 fields.Add((layer, field, Convert(data, type, state.StateType)));
             }
         }
@@ -128,6 +128,6 @@ internal static class StateSnapshot
         return MemoryMarshal.AsBytes<float>(Array.ConvertAll(MemoryMarshal.Cast<byte, double>(data).ToArray(), x => (float)x)).ToArray();
     }
 
-    /// <summary>Every property that decides what the numbers mean; a record's own text lists them all.</summary>
+    /// <summary>Every property that decides what the numbers mean: the spec's own text lists them.</summary>
     private static string Fingerprint(AttentionSpec spec) => spec.ToString();
 }

@@ -130,7 +130,8 @@ public sealed class Step
         if (!moves && tree.Count > TokenTree.MaxNodes)
             throw new ArgumentException($"tree: an entry that does not move has at most {TokenTree.MaxNodes} nodes, got {tree.Count}", nameof(tree));
 
-        int tokens = checked(Tokens + tree.Count);
+        int tokens = Tokens + tree.Count;
+        if (tokens < 0 || tokens > Array.MaxLength) throw new ArgumentException($"tree: a step holds at most {Array.MaxLength} tokens, has {Tokens} and got {tree.Count} more", nameof(tree));
         if (logits == Kernels.LogitRows.Default) logits = moves ? Kernels.LogitRows.Last : Kernels.LogitRows.All;
         int wanted = logits switch
         {

@@ -39,6 +39,7 @@ internal static class TensorChecks
             throw new ArgumentException($"{name}: expected {DescribeWanted(shape)} {Describe(types)}, got {tensor.Describe()}", name);
         if (!tensor.HasContiguousRows)
             throw new ArgumentException($"{name}: expected contiguous inner dimensions, got {tensor.Describe()} with strides [{string.Join(", ", tensor.Strides.ToArray())}]", name);
+        backend.KeepUntilEnd(tensor.Buffer);
     }
 
     /// <summary>Refuses two tensors that share memory, where an op must not read what it has written.</summary>

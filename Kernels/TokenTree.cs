@@ -73,7 +73,7 @@ public sealed class TokenTree
 
     /// <summary>A tree from its parents.</summary>
     /// <param name="parents">Parent of each node: a smaller index, or -1 for a child of the last committed token.</param>
-    /// <exception cref="ArgumentException">A parent does not come before its child, or there are no or too many nodes.</exception>
+    /// <exception cref="ArgumentException">A parent does not come before its child, or there are too many nodes.</exception>
     public static TokenTree FromParents(ReadOnlySpan<int> parents)
     {
         bool path = true;
@@ -96,6 +96,7 @@ public sealed class TokenTree
     public static TokenTree FromChoices(IReadOnlyList<int[]> choices)
     {
         ArgumentNullException.ThrowIfNull(choices);
+        if (choices.Count >= MaxNodes) throw new ArgumentException($"choices: expected at most {MaxNodes - 1} besides the root, got {choices.Count}", nameof(choices));
         int[][] sorted = SortChoices(choices);
         var parents = new int[sorted.Length + 1];
         parents[0] = -1;

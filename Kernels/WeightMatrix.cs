@@ -53,6 +53,7 @@ public abstract class WeightMatrix : IDisposable
     /// <summary>Gives the packed memory back; harmless when repeated.</summary>
     public void Dispose()
     {
+        using KernelBackend.Call call = Backend.WaitForTurn();
         if (!IsDisposed)
         {
             IsDisposed = true;

@@ -82,6 +82,8 @@ public abstract class Attention
             { HeadDim: < 1 } => $"HeadDim: expected 1 or more, got {spec.HeadDim}",
             { ValueDim: < 1 } => $"ValueDim: expected 1 or more, got {spec.ValueDim}",
             { GroupSize: < 0 } => $"GroupSize: expected 0 or more, got {spec.GroupSize}",
+            _ when !(spec.NormEpsilon >= 0) || float.IsInfinity(spec.NormEpsilon) => $"NormEpsilon: expected 0 or more, got {spec.NormEpsilon}",
+            _ when spec.ScoreScale is float scale && !float.IsFinite(scale) => $"ScoreScale: expected a finite number, got {scale}",
             { ConvTaps: < 0 } => $"ConvTaps: expected 0 or more, got {spec.ConvTaps}",
             _ => "",
         };

@@ -4,6 +4,8 @@ namespace Treeline.Kernels;
 public sealed class AttentionLayer : IDisposable
 {
     private readonly IReadOnlyDictionary<string, DeviceTensor> _weights;
+    private readonly DeviceTensor[] _tensors;               // the same: to be walked without an enumerator
+    private bool _disposed;
 
     internal AttentionLayer(KernelBackend backend, AttentionSpec spec, Attention attention, IReadOnlyDictionary<string, DeviceTensor> weights)
     {
@@ -11,6 +13,7 @@ public sealed class AttentionLayer : IDisposable
         Spec = spec;
         Attention = attention;
         _weights = weights;
+        _tensors = [.. weights.Values];
     }
 
     /// <summary>Whose kernels run it.</summary>
@@ -24,8 +27,6 @@ public sealed class AttentionLayer : IDisposable
     /// <summary>What the backend derived from the weights when they were bound.</summary>
     internal object? Prepared { get; set; }
 
-    internal bool IsDisposed { get; private set; }
-
     /// <summary>A bound weight.</summary>
     /// <param name="name">Its name.</param>
     public DeviceTensor this[string name] => _weights[name];
@@ -33,8 +34,17 @@ public sealed class AttentionLayer : IDisposable
     /// <summary>Gives back what the backend derived; the bound tensors stay their owner's. Harmless when repeated.</summary>
     public void Dispose()
     {
-        IsDisposed = true;
+        using KernelBackend.Call call = Backend.WaitForTurn();
+        _disposed = true;
         (Prepared as IDisposable)?.Dispose();
         Prepared = null;
+    }
+
+    /// <summary>Refuses a layer that was disposed, or one of whose tensors was.</summary>
+    internal void RequireWhole()
+    {
+        ObjectDisposedException.ThrowIf(_disposed, this);
+        foreach (DeviceTensor tensor in _tensors)
+            if (tensor.Buffer.IsDisposed) throw new ObjectDisposedException(nameof(AttentionLayer), "layer: a tensor that it binds was given back");
     }
 }

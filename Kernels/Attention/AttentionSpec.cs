@@ -1,3 +1,6 @@
+using System.Globalization;
+using System.Text;
+
 namespace Treeline.Kernels;
 
 /// <summary>What a token sees of its own group, the quadratic part of grouped attention.</summary>
@@ -33,6 +36,8 @@ public enum OutputNorm
 /// <remarks>Formulas: docs/attentions; sources: You et al. 2024 (arXiv:2406.07368), Hua et al. 2022 (FLASH). Two equal specs compute the same.</remarks>
 public sealed record AttentionSpec
 {
+    private const float DefaultNormEpsilon = 1e-5f;
+
     /// <summary>Name of the attention, one of <see cref="Attentions.All"/>: <c>softmax</c> or <c>flash</c> (grouped linear attention).</summary>
     public required string Attention { get; init; }
 
@@ -67,7 +72,7 @@ public sealed record AttentionSpec
     public OutputNorm Norm { get; init; }
 
     /// <summary>Added to the norm that <see cref="OutputNorm.Global"/> and <see cref="OutputNorm.Together"/> divide by.</summary>
-    public float NormEpsilon { get; init; } = 1e-5f;
+    public float NormEpsilon { get; init; } = DefaultNormEpsilon;
 
     /// <summary>Factor on the scores q·k; null: the attention's own, 1/√headDim for softmax, 1 for grouped attention (whose query and key are normalised).</summary>
     public float? ScoreScale { get; init; }
@@ -116,6 +121,22 @@ public sealed record AttentionSpec
     /// <param name="valueDim">Channels of value; 0: the same as headDim.</param>
     public static AttentionSpec Augmented(int queryHeads, int keyValueHeads, int headDim, int groupSize, int convTaps = 32, int valueDim = 0) =>
         LocalGlobal(queryHeads, keyValueHeads, headDim, groupSize, valueDim) with { ConvTaps = convTaps };
+
+    // Snapshots know a spec by its text: the same in every culture, and silent about a property at its default, so that one added later leaves older snapshots readable.
+    private bool PrintMembers(StringBuilder text)
+    {
+        CultureInfo invariant = CultureInfo.InvariantCulture;
+        text.Append(invariant, $"{nameof(Attention)} = {Attention}, {nameof(QueryHeads)} = {QueryHeads}, {nameof(KeyValueHeads)} = {KeyValueHeads}, {nameof(HeadDim)} = {HeadDim}, {nameof(ValueDim)} = {ValueDim}");
+        if (GroupSize != 0) text.Append(invariant, $", {nameof(GroupSize)} = {GroupSize}");
+        if (Local != LocalKind.None) text.Append(invariant, $", {nameof(Local)} = {Local}");
+        if (Global) text.Append(invariant, $", {nameof(Global)} = {Global}");
+        if (HasAlpha) text.Append(invariant, $", {nameof(HasAlpha)} = {HasAlpha}");
+        if (ConvTaps != 0) text.Append(invariant, $", {nameof(ConvTaps)} = {ConvTaps}");
+        if (Norm != OutputNorm.None) text.Append(invariant, $", {nameof(Norm)} = {Norm}");
+        if (NormEpsilon != DefaultNormEpsilon) text.Append(invariant, $", {nameof(NormEpsilon)} = {NormEpsilon:r}");
+        if (ScoreScale is float scale) text.Append(invariant, $", {nameof(ScoreScale)} = {scale:r}");
+        return true;
+    }
 
     private static AttentionSpec Flash(int queryHeads, int keyValueHeads, int headDim, int groupSize, int valueDim) =>
         Softmax(queryHeads, keyValueHeads, headDim, valueDim) with { Attention = "flash", GroupSize = groupSize };

@@ -5,6 +5,9 @@ namespace Treeline.Kernels;
 /// <summary>SIMD kernels on the host's cores: the default. Lossless to the bit: a token's result depends on its path alone.</summary>
 public sealed partial class CpuBackend : HostBackend
 {
+    // Rows of a group are held and scored at once; what is longer wants another attention, and its sizes another arithmetic.
+    private const int LargestGroup = 1 << 20;
+
     /// <summary>Opens the backend.</summary>
     /// <param name="options">Threads and their placement; null: one thread per core, not pinned.</param>
     /// <exception cref="ArgumentOutOfRangeException">The number of threads is negative or above 1,024.</exception>
@@ -40,7 +43,8 @@ public sealed partial class CpuBackend : HostBackend
         ArgumentNullException.ThrowIfNull(spec);
         why = spec switch
         {
-            { GroupSize: > 0 and < 16 } => $"GroupSize: expected 0 or 16 and more, got {spec.GroupSize}",
+            { GroupSize: > 0 and < 16 or > LargestGroup } => $"GroupSize: expected 0 or 16 to {LargestGroup}, got {spec.GroupSize}",
+            { ConvTaps: > LargestGroup } => $"ConvTaps: expected 0 to {LargestGroup}, got {spec.ConvTaps}",
             { HeadDim: > 256 } => $"HeadDim: expected 1 to 256, got {spec.HeadDim}",
             { ValueDim: > 4096 } => $"ValueDim: expected 1 to 4096, got {spec.ValueDim}",
             _ => "",

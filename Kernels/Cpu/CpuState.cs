@@ -22,7 +22,7 @@ internal sealed unsafe class CpuState : AttentionState
         }
         catch
         {
-            Dispose();
+            Dispose(true);
             throw;
         }
     }

@@ -79,7 +79,7 @@ internal sealed unsafe partial class CpuThreads : IDisposable
             NativeMemory.AlignedFree(_scratch[worker]);
             _scratchSize[worker] = 0;
             _scratch[worker] = null;
-            _scratch[worker] = (float*)NativeMemory.AlignedAlloc((nuint)(floats + 16) * sizeof(float), 64);
+            _scratch[worker] = (float*)HostMemory.Allocate((nuint)(floats + 16) * sizeof(float));
             _scratchSize[worker] = floats;
         }
 

@@ -1,3 +1,5 @@
+using System.Runtime.InteropServices;
+
 namespace Treeline.Kernels;
 
 /// <summary>One layer of grouped attention: for each slot and key/value head S, the current group's rows, and the values before it.</summary>
@@ -66,7 +68,7 @@ internal sealed unsafe class FlashLayer : CpuLayer
 
     public override void Reset(int slot)
     {
-        for (int head = 0; head < _heads; head++) new Span<byte>(State(slot, head), checked((int)(_headFloats * sizeof(float)))).Clear();
+        NativeMemory.Clear(State(slot, 0), (nuint)Bytes(0));
     }
 
     public override void Append(int slot, int length, int* path, int count)

@@ -6,7 +6,7 @@ namespace Treeline.Kernels;
 /// <param name="floats">Numbers a page holds.</param>
 internal sealed unsafe class PagePool(nint floats) : SafeHandle(0, ownsHandle: true)
 {
-    private const int HeaderBytes = 64;                     // the numbers begin on a cache line
+    private const int HeaderBytes = HostMemory.Alignment;   // the numbers begin on a cache line
     private Header* _free;
 
     /// <summary>What lies before a page's numbers. The handle is the first of all pages.</summary>
@@ -64,16 +64,7 @@ internal sealed unsafe class PagePool(nint floats) : SafeHandle(0, ownsHandle: t
 
     private Header* Allocate()
     {
-        Header* page;
-        try
-        {
-            page = (Header*)NativeMemory.AlignedAlloc((nuint)(HeaderBytes + PageBytes), HeaderBytes);
-        }
-        catch (OutOfMemoryException e)
-        {
-            throw new OutOfDeviceMemoryException($"host memory: asked for a page of {PageBytes} bytes, free about {GC.GetGCMemoryInfo().TotalAvailableMemoryBytes}", e);
-        }
-
+        var page = (Header*)HostMemory.Allocate((nuint)(HeaderBytes + PageBytes));
         page->Next = (Header*)handle;
         SetHandle((nint)page);
         return page;
