@@ -27,6 +27,8 @@ public static class Perplexity
         ArgumentNullException.ThrowIfNull(model);
         ArgumentOutOfRangeException.ThrowIfLessThan(chunk, 1);
         if (text.Length < 2) throw new ArgumentException($"text: expected at least two tokens, got {text.Length}", nameof(text));
+        foreach (int token in text)
+            if ((uint)token >= (uint)model.VocabularySize) throw new ArgumentException($"text: expected tokens from 0 to {model.VocabularySize - 1}, got {token}", nameof(text));
         KernelBackend backend = model.Backend;
         int window = Math.Min(text.Length, model.MaxPositions), windows = 0;
         if (window < 2) throw new ArgumentException($"model: expected at least two positions, got {window}", nameof(model));

@@ -139,7 +139,7 @@ internal sealed class SequenceSnapshot
         writer.Write(options.LogProbabilities);
         writer.Write((int)options.Drafter);
         writer.Write(options.TreePolicy.ToString());
-        writer.Write((int)options.Rule);
+        writer.Write(options.Acceptance is { } rule ? (int)rule : -1);
         writer.Write(options.TypicalThreshold);
         writer.Write(options.TypicalAlpha);
         writer.Write(options.Processors.Count > 0 || options.CustomDrafter is not null);
@@ -168,7 +168,7 @@ internal sealed class SequenceSnapshot
             LogProbabilities = reader.ReadBoolean(),
             Drafter = (Drafter)reader.ReadInt32(),
             TreePolicy = TreePolicy.Parse(reader.ReadString()),
-            Acceptance = (Acceptance)reader.ReadInt32(),
+            Acceptance = reader.ReadInt32() is var rule and >= 0 ? (Acceptance)rule : null,
             TypicalThreshold = reader.ReadSingle(),
             TypicalAlpha = reader.ReadSingle(),
         };

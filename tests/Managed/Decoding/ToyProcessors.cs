@@ -30,3 +30,15 @@ internal sealed class Custom(Custom.Edit edit) : ILogitsProcessor
 
     public void Process(ReadOnlySpan<int> path, Span<float> logits) => edit(path, logits);
 }
+
+/// <summary>Makes a text say what the test wants: the i-th token after the prompt is the script's i-th; past its end nothing is changed.</summary>
+internal sealed class Script(int promptLength, params int[] tokens) : ILogitsProcessor
+{
+    public void Process(ReadOnlySpan<int> path, Span<float> logits)
+    {
+        int at = path.Length - promptLength;
+        if (at >= tokens.Length) return;
+        logits.Fill(float.NegativeInfinity);
+        logits[tokens[at]] = 0;
+    }
+}
