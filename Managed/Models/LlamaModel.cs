@@ -71,8 +71,8 @@ internal sealed class LlamaModel : DecoderModel
         at.Down.Apply(gate, rows);
     }
 
-    // A model saved without its head has no prefix.
-    private static ModelNames Names(ModelWeights weights)
+    /// <summary>How LLaMA names its parameters; a model that was saved without its head has no prefix.</summary>
+    internal static ModelNames Names(ModelWeights weights)
     {
         string prefix = weights.Has("embed_tokens.weight") ? "" : "model.";
         return new ModelNames

@@ -15,6 +15,8 @@ public class GoldenModelTests
     public static TheoryData<string, string> Models =>
         new(from name in BackendsUnderTest.Names from model in Golden.Models("llama-").Concat(Golden.Models("gpt2-")) select (name, model));
 
+    public static TheoryData<string> Variants => [.. BackendsUnderTest.Variants];
+
     public static TheoryData<string> Fast => [.. BackendsUnderTest.Names.Where(name => name != "oracle")];
 
     [Theory, MemberData(nameof(Models))]
@@ -31,6 +33,16 @@ public class GoldenModelTests
 
     [Fact, Trait("tier", "full")]
     public void On_the_oracle_it_does_so_too() => Ships("oracle", tokens: 100);
+
+    [Theory, MemberData(nameof(Variants)), Trait("tier", "full")]
+    public void Every_variant_of_a_backend_gives_them(string name)
+    {
+        foreach (string folder in Golden.Models("llama-").Concat(Golden.Models("gpt2-")))
+        {
+            OnePass(name, Golden.Locate(folder));
+            Stepwise(name, Golden.Locate(folder));
+        }
+    }
 
     private static void Ships(string name, int tokens)
     {

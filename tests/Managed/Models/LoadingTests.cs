@@ -56,6 +56,28 @@ public sealed class LoadingTests : IDisposable
         Assert.Equal(["2.0.linear.bias", "2.0.linear.weight", "2.1.linear.bias", "2.1.linear.weight", "2.2.weight"], fewer.UnusedTensors.Order(StringComparer.Ordinal));
     }
 
+    [Fact]
+    public void Files_of_torch_are_the_same_model()
+    {
+        TinyCheckpoint checkpoint = new TinyCheckpoint("gpt2", linear: true).Save(_folder.Path);
+        checkpoint.SaveMedusa(_folder.Path, heads: 2, blocks: 1);
+        using var torch = new TemporaryFolder();
+        File.Copy(_folder.At("config.json"), torch.At("config.json"));
+        foreach ((string from, string to) in new[] { ("model.safetensors", "pytorch_model.bin"), ("medusa_lm_head.safetensors", "medusa_lm_head.pt") })
+        {
+            var file = new TorchFile();
+            using Checkpoint stored = Checkpoint.Open(_folder.At(from));
+            foreach (CheckpointTensor tensor in stored.Tensors) file.Floats(tensor.Name, Array.ConvertAll(tensor.Shape.ToArray(), size => (long)size), tensor.ToFloat32());
+            torch.Write(to, file.ToBytes());
+        }
+
+        Assert.Equal(Logits(_folder.Path), Logits(torch.Path));
+        using CausalModel model = CausalModel.Load(torch.Path, _backend, new LoadOptions { WeightForm = WeightForm.InPlace });
+        using CausalModel want = Load();
+        using DeviceTensor hidden = _backend.Upload<float>(new Random(1).Floats(TinyCheckpoint.Hidden), 1, TinyCheckpoint.Hidden);
+        Close.To(_backend.Download<float>(want.Medusa!.Forward(hidden)), _backend.Download<float>(model.Medusa!.Forward(hidden)), Close.Attention, "heads");
+    }
+
     [Theory]
     [InlineData("llama", "model.")]
     [InlineData("gpt2", "transformer.")]

@@ -72,6 +72,34 @@ public class ModelExactnessTests
         for (int i = 1; i < results.Length; i++) Same(results[0], results[i], "threads");
     }
 
+    // Feed-forward layers take so many tokens in pieces.
+    [Fact]
+    public void A_long_prompt_in_one_pass_is_the_same_in_many()
+    {
+        using var rig = new Rig("cpu", "llama", linear: true, WeightForm.Float32, ElementType.Float32);
+        int[] ids = rig.Ids(1110);
+        float[] want = rig.Last(0, ids, 1110);
+        Same(want, rig.Last(1, ids, 370), "three pieces");
+        Assert.Equal(Snapshot(rig, 0), Snapshot(rig, 1));
+    }
+
+    [Fact]
+    public void A_step_may_want_no_logits_and_feed_no_tokens()
+    {
+        using var rig = new Rig("cpu", "gpt2", linear: true, WeightForm.Float32, ElementType.Float32);
+        Step step = rig.Step;
+        step.Clear();
+        step.Advance(0, 0);
+        ForwardOutput nothing = rig.Model.Forward(rig.State, step, []);
+        Assert.Equal((0, 0, 0), (nothing.Logits.Rows, nothing.Hidden.Rows, rig.State.Length(0)));
+        step.Clear();
+        step.Advance(0, 3, LogitRows.None);
+        step.Advance(1, 0, LogitRows.All);
+        step.Advance(2, 2);
+        Assert.Equal(1, rig.Model.Forward(rig.State, step, [1, 2, 3, 4, 5]).Logits.Rows);
+        Assert.Equal((3, 0, 2), (rig.State.Length(0), rig.State.Length(1), rig.State.Length(2)));
+    }
+
     [Theory, MemberData(nameof(All)), Trait("tier", "full")]
     public void Every_model_form_and_number_of_rows(string name, string model, bool linear, WeightForm form, ElementType stored)
     {
@@ -215,6 +243,20 @@ public class ModelExactnessTests
         public float[] Advance(int slot, params ReadOnlySpan<int> ids) => _rig.Advance(slot, ids);
 
         public float[] Advance(int slot, ReadOnlySpan<int> ids, ReadOnlySpan<int> pieces) => _rig.Advance(slot, ids, pieces);
+
+        /// <summary>The last token's logits of a prompt that is fed in pieces.</summary>
+        public float[] Last(int slot, int[] ids, int piece)
+        {
+            float[] logits = [];
+            for (int at = 0; at < ids.Length; at += piece)
+            {
+                Step.Clear();
+                Step.Advance(slot, piece);
+                logits = Model.Backend.Download<float>(Model.Forward(State, Step, ids.AsSpan(at, piece)).Logits);
+            }
+
+            return logits;
+        }
 
         public float[] Verify(int slot, TokenTree tree, ReadOnlySpan<int> ids) => _rig.Verify(slot, tree, ids);
 
