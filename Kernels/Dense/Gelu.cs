@@ -23,6 +23,7 @@ public abstract partial class KernelBackend
         using Call call = Enter(nameof(Gelu));
         input.Require(this, FloatInputs, [-1, -1]);
         output.Require(this, FloatOutputs, [input.Rows, input.RowLength]);
+        if (!Enum.IsDefined(form)) throw new ArgumentOutOfRangeException(nameof(form), form, "unknown form");
         GeluCore(input, form, output);
     }
 

@@ -26,6 +26,7 @@ public abstract partial class KernelBackend
         cosines.Require(this, FloatOutputs, [vectors.Rows, -1]);
         sines.Require(this, FloatOutputs, [vectors.Rows, cosines.RowLength]);
         if (2 * cosines.RowLength > vectors.Shape[2]) throw new ArgumentException($"cosines: {cosines.RowLength} pairs do not fit into {vectors.Shape[2]} channels", nameof(cosines));
+        if (!Enum.IsDefined(pairs)) throw new ArgumentOutOfRangeException(nameof(pairs), pairs, "unknown pairs");
         RotaryCore(vectors, cosines, sines, pairs);
     }
 

@@ -19,7 +19,9 @@ public abstract partial class KernelBackend
         using Call call = Enter(nameof(AcceptTypical));
         ArgumentNullException.ThrowIfNull(step);
         RequireVerifiedLogits(step);
-        ArgumentOutOfRangeException.ThrowIfNegative(temperature);
+        if (!(temperature >= 0)) throw new ArgumentException($"temperature: expected 0 or more, got {temperature}", nameof(temperature));
+        if (float.IsNaN(threshold)) throw new ArgumentException("threshold: expected a number, got NaN", nameof(threshold));
+        if (float.IsNaN(alpha)) throw new ArgumentException("alpha: expected a number, got NaN", nameof(alpha));
         tokens.Require(this, Types.Int32, [step.Tokens]);
         logits.Require(this, FloatInputs, [step.LogitCount, -1]);
         accepted.Require(this, Types.Int32, [step.Entries, step.MaxDepth]);

@@ -80,6 +80,33 @@ public class AcceptTests
         Assert.Equal([-99, -99], rig.ReadIntegers(accepted));
     }
 
+    [Theory, MemberData(nameof(Names))]
+    public void Thresholds_that_are_no_numbers_are_refused(string name)
+    {
+        using var rig = new OpRig(BackendsUnderTest.Open(name));
+        var step = new Step();
+        step.Verify(0, TokenTree.Path(2));
+        DeviceTensor accepted = rig.IntegerOutput(1, 2), logits = rig.Upload(Argument.Random(1, ElementType.Float32, 0, 2, 5)), tokens = rig.Upload(0, 1);
+        foreach ((float temperature, float threshold, float alpha, string why) in new[]
+        {
+            (-1, 0.1f, 0.3f, "temperature: expected 0 or more, got -1 (Parameter 'temperature')"), (float.NaN, 0.1f, 0.3f, "temperature: expected 0 or more, got NaN (Parameter 'temperature')"),
+            (1, float.NaN, 0.3f, "threshold: expected a number, got NaN (Parameter 'threshold')"), (1, 0.1f, float.NaN, "alpha: expected a number, got NaN (Parameter 'alpha')"),
+        })
+            Assert.Equal(why, Assert.Throws<ArgumentException>(() => rig.Backend.AcceptTypical(step, tokens, logits, temperature, threshold, alpha, accepted)).Message);
+        Assert.Equal([-99, -99], rig.ReadIntegers(accepted));
+    }
+
+    [Theory, MemberData(nameof(Names))]
+    public void Verified_entries_want_logits_for_every_row(string name)
+    {
+        using var rig = new OpRig(BackendsUnderTest.Open(name));
+        var step = new Step();
+        step.Verify(0, TokenTree.Path(3), LogitRows.Last);
+        DeviceTensor accepted = rig.IntegerOutput(1, 3), next = rig.IntegerOutput(1);
+        var refused = Assert.Throws<ArgumentException>(() => rig.Backend.Accept(step, rig.Upload(0, 1, 2), rig.Upload(1), accepted, next));
+        Assert.Equal("step: entry 0 is verified, expected logits for its 3 rows, got 1 (Parameter 'step')", refused.Message);
+    }
+
     private static Step RandomStep(int seed, out int[] tokens, out Argument logits)
     {
         var random = new Random(seed);

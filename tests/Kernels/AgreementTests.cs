@@ -24,6 +24,28 @@ public class AgreementTests
     [Theory, MemberData(nameof(Quick))]
     public void The_number_of_threads_changes_nothing(string attention, int seed) => Threads(attention, seed);
 
+    // Squares of such numbers leave float32's range; q̂ and k̂ do not.
+    [Theory]
+    [InlineData(1e-22f)]
+    [InlineData(1e-40f)]
+    [InlineData(3e19f)]
+    [InlineData(2e38f)]
+    public void Queries_and_keys_of_any_size_are_normalised(float scale)
+    {
+        AttentionSpec spec = AttentionSpec.LocalGlobal(3, 1, 37, 16, valueDim: 5);
+        Tokens plain = Tokens.Random(new Random(6), spec, 40);
+        float largest = plain.Query.Concat(plain.Key).Max(MathF.Abs);
+        Tokens tokens = new(spec, plain.Count, Array.ConvertAll(plain.Query, x => x / largest * scale), Array.ConvertAll(plain.Key, x => x / largest * scale), plain.Value);
+        double[]? want = null;
+        foreach (string name in BackendsUnderTest.Names.Concat(BackendsUnderTest.Variants))
+        {
+            using KernelBackend backend = BackendsUnderTest.Open(name);
+            using var rig = new AttentionRig(backend, [spec]);
+            double[] got = rig.Run(Feed.Advance(0, tokens))[0];
+            Close.To(want ??= got, got, Close.Attention, $"{name}, {scale}");
+        }
+    }
+
     [Theory, MemberData(nameof(All)), Trait("tier", "full")]
     public void All_of_it_for_many_seeds(string attention)
     {
