@@ -1,10 +1,14 @@
 namespace Treeline;
 
 /// <summary>What a decoding step costs by its number of rows, as measured.</summary>
-/// <remarks>Falls fast, rises slowly: a disturbed measurement must not look like a dear tree for long.</remarks>
+/// <remarks>
+/// Falls fast, rises slowly: a disturbed measurement must not look like a dear tree for long. Of the first few the lowest counts: what runs for the first time is compiled then.
+/// </remarks>
 internal sealed class StepCost
 {
     private const int MostRows = 1024;
+    private const int FirstSamples = 4;
+    private readonly int[] _samples = new int[MostRows + 1];
     private readonly double[] _seconds = new double[MostRows + 1];  // 0: never seen
     private int _largest;
 
@@ -13,7 +17,10 @@ internal sealed class StepCost
     {
         if (rows is < 1 or > MostRows) return;
         ref double known = ref _seconds[rows];
-        known = known == 0 ? seconds : known + (seconds < known ? 0.5 : 0.1) * (Math.Min(seconds, 3 * known) - known);
+        if (known == 0) known = seconds;
+        else if (_samples[rows] < FirstSamples) known = Math.Min(known, seconds);
+        else known += (seconds < known ? 0.5 : 0.1) * (Math.Min(seconds, 3 * known) - known);
+        _samples[rows]++;
         _largest = Math.Max(_largest, rows);
         // Fewer rows never cost more: what says otherwise was a disturbed measurement (the first steps are, while code is compiled).
         for (int fewer = rows - 1; fewer > 0; fewer--) _seconds[fewer] = Math.Min(_seconds[fewer], known);
@@ -93,10 +100,10 @@ internal sealed class TreeChooser
             }
         }
 
-        // First climb: two steps a rung, up to where even full acceptance would not pay any more.
+        // First climb: two steps a rung, up to where even full acceptance would not pay any more. Never judged between the two: the first one may have been slow for once.
         if (_warmUp < _ladder.Rungs)
         {
-            if (_warmUp > 0 && Speed(_warmUp, _ladder[_warmUp].Levels, cost, otherRows) < rate) _warmUp = _ladder.Rungs;
+            if (_warmUp > 0 && _warmUpSteps % 2 == 0 && Speed(_warmUp, _ladder[_warmUp].Levels, cost, otherRows) < rate) _warmUp = _ladder.Rungs;
             else if (++_warmUpSteps % 2 == 1) return _warmUp;
             else return _warmUp++;
         }
@@ -104,10 +111,10 @@ internal sealed class TreeChooser
         if (best != _best) (_best, _interval) = (best, FirstInterval);
         if (--_untilTrial > 0) return best;
         _untilTrial = _interval;
-        _interval = Math.Min(2 * _interval, LastInterval);
         for (int i = 0; i < _ladder.Rungs; i++)
         {
             _trial = (_trial + 1) % _ladder.Rungs;
+            if (_trial == 0) _interval = Math.Min(2 * _interval, LastInterval);     // every rung has had its turn and has changed nothing
             if (_trial != best && Speed(_trial, _ladder[_trial].Levels, cost, otherRows) > rate) return _trial;
         }
 

@@ -101,6 +101,14 @@ public class TreeChooserTests
     }
 
     [Fact]
+    public void Code_that_is_slow_when_it_first_runs_does_not_end_the_climb()
+    {
+        var seen = new HashSet<int>();
+        Run run = Simulate(rows => seen.Add(rows) ? 1000 : 1, rank0: 0.9, rank1: 0.05, steps: 200);
+        Assert.True(run.Share(nodes => nodes >= 5, from: 50) > 0.8, run.ToString());
+    }
+
+    [Fact]
     public void It_stops_where_rows_become_dear()
     {
         Run run = Simulate(rows => rows <= 8 ? 1 : rows / 8.0, rank0: 0.7, rank1: 0.1);
