@@ -49,26 +49,38 @@ internal static class StateSnapshot
 
     public static Content Read(AttentionState state, Stream from)
     {
+        byte[] bytes = ReadChecked(from);
         try
         {
-            return ReadBody(state, from);
+            return ReadBody(state, bytes);
         }
-        catch (Exception e) when (e is EndOfStreamException or DecoderFallbackException or FormatException or ArgumentException)
+        catch (Exception e) when (e is IOException or DecoderFallbackException or FormatException or ArgumentException)
         {
             throw new SnapshotException($"snapshot: ends early or is malformed ({e.Message})", e);
         }
     }
 
-    private static Content ReadBody(AttentionState state, Stream from)
+    private static byte[] ReadChecked(Stream from)
     {
-        Span<byte> header = stackalloc byte[sizeof(long)];
-        from.ReadExactly(header);
-        long size = BinaryPrimitives.ReadInt64LittleEndian(header);
-        if (size is < 20 or > int.MaxValue) throw new SnapshotException($"snapshot: a body of {size} bytes cannot be");
-        byte[] bytes = ReadBytes(from, (int)size);
-        byte[] checksum = ReadBytes(from, ChecksumBytes);
-        if (!CryptographicOperations.FixedTimeEquals(SHA256.HashData(bytes), checksum)) throw new SnapshotException("snapshot: checksum does not match, the bytes are damaged");
+        try
+        {
+            Span<byte> header = stackalloc byte[sizeof(long)];
+            from.ReadExactly(header);
+            long size = BinaryPrimitives.ReadInt64LittleEndian(header);
+            if (size is < 20 or > int.MaxValue) throw new SnapshotException($"snapshot: a body of {size} bytes cannot be");
+            byte[] bytes = ReadBytes(from, (int)size);
+            byte[] checksum = ReadBytes(from, ChecksumBytes);
+            if (!CryptographicOperations.FixedTimeEquals(SHA256.HashData(bytes), checksum)) throw new SnapshotException("snapshot: checksum does not match, the bytes are damaged");
+            return bytes;
+        }
+        catch (EndOfStreamException e)
+        {
+            throw new SnapshotException($"snapshot: ends early ({e.Message})", e);
+        }
+    }
 
+    private static Content ReadBody(AttentionState state, byte[] bytes)
+    {
         using var reader = new BinaryReader(new MemoryStream(bytes), Encoding.UTF8);
         if (reader.ReadUInt32() != Magic) throw new SnapshotException("snapshot: not a state snapshot");
         if (reader.ReadInt32() is var version && version != Version) throw new SnapshotException($"snapshot: expected version {Version}, got {version}");

@@ -8,6 +8,9 @@ internal sealed class PyTorchFile : ITensorFile
     // Tensors that are not contiguous are copied when first touched; views of one storage could otherwise multiply without end.
     private const long CopiesFree = 1 << 20, CopiesPerStorageByte = 4;
 
+    // Descriptions of a thousand layers are alike and pack well: ten to twenty times.
+    private const long PickleFree = 64 << 10, PickleRatio = 100;
+
     private readonly CheckpointMemory _memory;
     private readonly ZipDirectory _zip;
     private readonly string _prefix;
@@ -15,7 +18,7 @@ internal sealed class PyTorchFile : ITensorFile
     private readonly List<NativeBlock> _copies = [];
     private readonly Lock _lock = new();
     private readonly HashSet<string> _storages = [];
-    private long _storageBytes;
+    private long _storedBytes, _packedBytes;               // of the storages that tensors use: stored plainly, packed
     private long _copied;
     private bool _disposed;
 
@@ -76,6 +79,8 @@ internal sealed class PyTorchFile : ITensorFile
     private ReadOnlySpan<byte> Small(ZipEntry entry, int most)
     {
         _zip.Check(entry);
+        // One byte of a pickle makes a value of about sixty: what is packed must not become much more than it is.
+        if (entry.Method != 0) most = (int)Math.Min(most, PickleFree + PickleRatio * entry.Packed);
         if (entry.Size > most) throw new CheckpointException(Path, null, $"entry '{entry.Name}': {entry.Size} bytes, expected at most {most}");
         if (entry.Method == 0) return _memory.Span(_zip.DataOffset(entry), (int)entry.Size);
         return Unpacked(entry).Span(0, (int)entry.Size);
@@ -113,7 +118,12 @@ internal sealed class PyTorchFile : ITensorFile
         if ((Int128)storage.Count * element.Size != entry.Size)
             throw new CheckpointException(Path, name, $"its storage of {storage.Count} {element.Name} does not take the {entry.Size} bytes of 'data/{storage.Key}'");
         _zip.Check(entry);
-        if (_storages.Add(storage.Key)) _storageBytes += entry.Size;
+        if (_storages.Add(storage.Key))
+        {
+            if (entry.Method == 0) _storedBytes += entry.Size;
+            else _packedBytes += entry.Size;
+        }
+
         if (CheckpointTensor.Bytes(tensor.Shape, element.Size) is not long bytes)
             throw new CheckpointException(Path, name, $"shape [{string.Join(", ", tensor.Shape)}] has more bytes than 64 bits can count");
 
@@ -154,8 +164,10 @@ internal sealed class PyTorchFile : ITensorFile
 
     private NativeBlock Copy(string name, PickleTensor tensor, ZipEntry entry, long bytes)
     {
-        if (bytes > CopiesFree + (Int128)CopiesPerStorageByte * _storageBytes - _copied)
-            throw new CheckpointException(Path, name, $"its view takes {bytes} bytes as a tensor of its own; all such views together may take {CopiesPerStorageByte} times the file's {_storageBytes} bytes of storage");
+        // Entries that share their bytes would count them many times.
+        long real = Math.Min(_storedBytes, _memory.Length) + Math.Min(_packedBytes, _zip.MostUnpacked);
+        if (bytes > CopiesFree + (Int128)CopiesPerStorageByte * real - _copied)
+            throw new CheckpointException(Path, name, $"its view takes {bytes} bytes as a tensor of its own; all such views together may take {CopiesPerStorageByte} times the file's {real} bytes of storage");
         nint storage = StorageAddress(entry);
         _copied += bytes;
         var block = new NativeBlock(bytes);

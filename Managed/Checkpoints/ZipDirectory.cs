@@ -46,6 +46,9 @@ internal sealed class ZipDirectory
 
     public IReadOnlyDictionary<string, ZipEntry> Entries => _entries;
 
+    /// <summary>The most bytes that all packed entries together may become.</summary>
+    public long MostUnpacked => UnpackedFree + UnpackedRatio * _memory.Length;
+
     /// <summary>Where an entry's packed bytes lie.</summary>
     public long DataOffset(ZipEntry entry)
     {
@@ -69,8 +72,7 @@ internal sealed class ZipDirectory
     /// <summary>Unpacks a deflated entry that has been checked.</summary>
     public unsafe NativeBlock Unpack(ZipEntry entry)
     {
-        long limit = UnpackedFree + UnpackedRatio * _memory.Length;
-        if (entry.Size > limit - _unpacked) throw Bad($"entry '{entry.Name}': {_unpacked} + {entry.Size} unpacked bytes are more than {limit}, the most that a file of {_memory.Length} may hold");
+        if (entry.Size > MostUnpacked - _unpacked) throw Bad($"entry '{entry.Name}': {_unpacked} + {entry.Size} unpacked bytes are more than {MostUnpacked}, the most that a file of {_memory.Length} may hold");
         _unpacked += entry.Size;
         var block = new NativeBlock(entry.Size);
         try

@@ -114,8 +114,16 @@ public sealed partial class DecodingBatch : IDisposable
         ArgumentNullException.ThrowIfNull(from);
         SequenceSnapshot content = SequenceSnapshot.Read(this, from);
         if (options is null && content.HasCode) throw new SnapshotException("snapshot: the sequence had processors or a drafter of its own, which are not saved: give its options");
+        try
+        {
+            Check([], content.Tokens.Length - 1, options ?? content.Options);       // the state holds all but the last
+        }
+        catch (ArgumentException e) when (options is null)
+        {
+            throw new SnapshotException($"snapshot: {e.Message}", e);
+        }
+
         options ??= content.Options;
-        Check([], content.Tokens.Length - 1, options);      // the state holds all but the last
         return Join(content.Tokens, options, sequence =>
         {
             State.Restore(sequence.Slot, content.State);

@@ -186,6 +186,32 @@ public sealed class PyTorchFileTests : IDisposable
     }
 
     [Fact]
+    public void Storages_that_share_their_bytes_do_not_count_twice()
+    {
+        const int Count = 50, Side = 300;
+        TorchFile large = new(), small = new();
+        for (int i = 0; i < Count; i++)
+        {
+            large.Storage($"{i:00}", new byte[Side * Side]).Tensor($"t{i}", "ByteStorage", $"{i:00}", 1, 0, [Side, Side], [1, Side]);
+            small.Storage($"{i:00}", new byte[i == 0 ? Side * Side : 1]);
+        }
+
+        // Every other entry says that it is the first.
+        byte[] file = small.ToBytes(large.Pickle());
+        int first = Directory(file, "archive/data/00");
+        for (int i = 1; i < Count; i++)
+        {
+            int other = Directory(file, $"archive/data/{i:00}");
+            file.AsSpan(first + 20, 8).CopyTo(file.AsSpan(other + 20));
+            file.AsSpan(first + 42, 4).CopyTo(file.AsSpan(other + 42));
+        }
+
+        using Checkpoint checkpoint = Checkpoint.Open(_folder.Write("x.bin", file));
+        var e = Assert.Throws<CheckpointException>(() => checkpoint.Tensors.Max(tensor => tensor.Pointer));
+        Assert.Contains($"4 times the file's {file.Length} bytes of storage", e.Message);
+    }
+
+    [Fact]
     public void Storages_must_be_there_and_of_their_size()
     {
         byte[] pickle = new TorchFile().Storage("0", new byte[8]).Tensor("a", "FloatStorage", "0", 4, 0, [2], [1]).Pickle();
@@ -225,6 +251,9 @@ public sealed class PyTorchFileTests : IDisposable
 
         byte[] pickle = new byte[20_000_000];
         Refused(new TorchFile { Compression = CompressionLevel.Optimal }.ToBytes(pickle), "20000000 bytes, expected at most");
+
+        // Few bytes that would become many values: 1 MB of them pack into one thousandth.
+        Refused(new TorchFile { Compression = CompressionLevel.Optimal }.ToBytes([0x80, 2, .. Enumerable.Repeat((byte)']', 1_000_000)]), "1000002 bytes, expected at most");
     }
 
     [Fact]

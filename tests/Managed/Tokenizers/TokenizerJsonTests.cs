@@ -11,6 +11,8 @@ public sealed class TokenizerJsonTests : IDisposable
 
     private const string ByteLevel = """{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":true}""";
 
+    private const string DefaultMerges = """["a b","Ġ c","Ġc d"]""";
+
     private readonly TemporaryFolder _folder = new();
 
     public void Dispose() => _folder.Dispose();
@@ -134,15 +136,24 @@ public sealed class TokenizerJsonTests : IDisposable
     private static string Split(string pattern) =>
         $$"""{"type":"Sequence","pretokenizers":[{"type":"Split","pattern":{"Regex":{{JsonSerializer.Serialize(pattern)}}},"behavior":"Isolated","invert":false},{"type":"ByteLevel","add_prefix_space":false,"trim_offsets":true,"use_regex":false}]}""";
 
+    /// <summary>A file of the usual form.</summary>
+    internal static byte[] Sample() => Encoding.UTF8.GetBytes(Json(Split(Llama3), """{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"<e>"}},{"Sequence":{"id":"A"}}],"special_tokens":{"<e>":{"ids":[258]}}}"""));
+
+    private TextTokenizer Load(string pre, string post = "null", string decoder = "null", string merges = DefaultMerges, string model = "", string more = "", string normalizer = "null")
+    {
+        _folder.Write("tokenizer.json", Json(pre, post, decoder, merges, model, more, normalizer));
+        return TextTokenizer.Load(_folder.Path)!;
+    }
+
     // Tokens 0 to 255 are the bytes, then ab, Ġcd, <e>.
-    private TextTokenizer Load(string pre, string post = "null", string decoder = "null", string merges = """["a b","Ġ c","Ġc d"]""", string model = "", string more = "", string normalizer = "null")
+    private static string Json(string pre, string post = "null", string decoder = "null", string merges = DefaultMerges, string model = "", string more = "", string normalizer = "null")
     {
         var vocabulary = new StringBuilder();
         for (int value = 0; value < 256; value++) vocabulary.Append(CultureInfo.InvariantCulture, $"{JsonSerializer.Serialize(ByteAlphabet.Character((byte)value).ToString())}:{value},");
-        _folder.Write("tokenizer.json", $$"""
+        string type = model.Contains("\"type\"", StringComparison.Ordinal) ? "" : "\"type\":\"BPE\",";
+        return $$"""
             {"version":"1.0","truncation":null,"added_tokens":[{"id":258,"content":"<e>","special":true}],"normalizer":{{normalizer}},"pre_tokenizer":{{pre}},"post_processor":{{post}},"decoder":{{decoder}},
-             "model":{ {{(model.Contains("\"type\"", StringComparison.Ordinal) ? "" : "\"type\":\"BPE\",")}} {{model}} "vocab":{ {{vocabulary}} "ab":256,"Ġcd":257,"Ġc":299 {{more}} },"merges":{{merges}} } }
-            """);
-        return TextTokenizer.Load(_folder.Path)!;
+             "model":{ {{type}} {{model}} "vocab":{ {{vocabulary}} "ab":256,"Ġcd":257,"Ġc":299 {{more}} },"merges":{{merges}} } }
+            """;
     }
 }
