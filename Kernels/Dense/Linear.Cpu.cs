@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using System.Runtime.Intrinsics.Arm;
 
 namespace Treeline.Kernels;
 
@@ -67,7 +68,10 @@ internal abstract unsafe partial class CpuKernels
 internal sealed unsafe partial class CpuKernels<S, V>
 {
     private const int ChannelBlock = 192;                   // a float32 panel's block is 36 KB: it stays in the first-level cache
-    private const int TileRows = 8;                         // with three vectors of outputs 24 of 32 registers
+
+    // With three vectors of outputs 24 sums where the processor has 32 registers, 12 where it has 16: more would live in memory.
+    // How many rows share a tile is no part of any sum.
+    private static int TileRows => S.Width == 16 || AdvSimd.IsSupported ? 8 : 4;
 
     private static int Lanes => 3 * S.Width;
 
