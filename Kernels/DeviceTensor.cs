@@ -93,7 +93,7 @@ public sealed class DeviceTensor : IDisposable
 
     /// <summary>The same elements under another shape, as a view. A row stride survives where the rows stay the same.</summary>
     /// <param name="shape">The new shape, as many elements as before.</param>
-    /// <exception cref="ArgumentException">The counts differ, or the elements have gaps that the new shape cannot express.</exception>
+    /// <exception cref="ArgumentException">A size is negative, the counts differ, or the elements have gaps that the new shape cannot express.</exception>
     public DeviceTensor View(params ReadOnlySpan<int> shape)
     {
         if (CountOf(shape) != Count)
@@ -129,6 +129,7 @@ public sealed class DeviceTensor : IDisposable
         long count = 1;
         foreach (int size in shape)
         {
+            if (size < 0) throw new ArgumentException($"shape: expected sizes of 0 or more, got {DescribeShape(shape)}", nameof(shape));
             if (size > 0 && count > long.MaxValue / sizeof(double) / size)
                 throw new ArgumentException($"shape: {DescribeShape(shape)} has more elements than can be addressed", nameof(shape));
             count *= size;

@@ -40,7 +40,6 @@ public abstract partial class KernelBackend : IDisposable
     public DeviceTensor Allocate(ElementType type, params ReadOnlySpan<int> shape)
     {
         using Call call = Enter(nameof(Allocate));
-        foreach (int size in shape) ArgumentOutOfRangeException.ThrowIfNegative(size, nameof(shape));
         return new DeviceTensor(AllocateCore(DeviceTensor.CountOf(shape) * type.Size()), type, shape, DeviceTensor.DenseStrides(shape), 0, owner: true);
     }
 
@@ -49,24 +48,25 @@ public abstract partial class KernelBackend : IDisposable
     /// <param name="type">Element type.</param>
     /// <param name="shape">Sizes of the dimensions.</param>
     /// <param name="strides">Distances in elements; empty: without gaps.</param>
-    /// <exception cref="ArgumentException">The pointer is null, or the strides do not match the shape.</exception>
+    /// <exception cref="ArgumentException">The pointer is null or not aligned to the type, a size or stride is negative, or the strides do not match the shape.</exception>
     public DeviceTensor Wrap(nint pointer, ElementType type, ReadOnlySpan<int> shape, ReadOnlySpan<long> strides = default)
     {
         using Call call = Enter(nameof(Wrap));
         if (pointer == 0) throw new ArgumentException("pointer: expected an address, got null", nameof(pointer));
         if (pointer % type.Size() != 0) throw new ArgumentException($"pointer: expected an address aligned to {type.Size()} bytes, got 0x{pointer:x}", nameof(pointer));
-        foreach (int size in shape) ArgumentOutOfRangeException.ThrowIfNegative(size, nameof(shape));
+        _ = DeviceTensor.CountOf(shape);                    // refuses shapes that cannot be
         if (strides.Length != 0 && strides.Length != shape.Length)
             throw new ArgumentException($"strides: expected {shape.Length} like the shape, got {strides.Length}", nameof(strides));
         if (strides.IsEmpty) strides = DeviceTensor.DenseStrides(shape);
-        long last = 0;
+        Int128 last = 0;
         for (int i = 0; i < shape.Length; i++)
         {
-            ArgumentOutOfRangeException.ThrowIfNegative(strides[i], nameof(strides));
-            last = checked(last + Math.Max(0, shape[i] - 1) * strides[i]);
+            if (strides[i] < 0) throw new ArgumentException($"strides: expected 0 or more, got [{string.Join(", ", strides.ToArray())}]", nameof(strides));
+            last += (Int128)Math.Max(0, shape[i] - 1) * strides[i];
         }
 
-        return new DeviceTensor(WrapCore(pointer, checked((last + 1) * type.Size())), type, shape, strides, 0, owner: true);
+        if (last >= long.MaxValue / sizeof(double)) throw new ArgumentException($"strides: [{string.Join(", ", strides.ToArray())}] reach further than can be addressed", nameof(strides));
+        return new DeviceTensor(WrapCore(pointer, (long)(last + 1) * type.Size()), type, shape, strides, 0, owner: true);
     }
 
     /// <summary>Copies host numbers into a tensor; the span may be reused when this returns.</summary>

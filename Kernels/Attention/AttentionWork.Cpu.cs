@@ -1,7 +1,7 @@
 namespace Treeline.Kernels;
 
 /// <summary>How attention's work is cut.</summary>
-internal static class AttentionWork
+internal static unsafe class AttentionWork
 {
     /// <summary>Rows of queries (tokens times the query heads of one key/value head) that are computed together: enough to share what they read, few enough to stay in a core's cache.</summary>
     public const int Rows = 32;
@@ -16,4 +16,16 @@ internal static class AttentionWork
         else
             for (int part = 0; part < parts; part++) job.Run(part, 0);
     }
+
+    /// <summary>Takes a piece of scratch memory that begins on a cache line.</summary>
+    public static float* Cut(ref float* memory, nint floats)
+    {
+        float* piece = memory;
+        memory += (floats + 15) & ~15;
+        return piece;
+    }
+
+    /// <summary>True where one of the 16 nodes from <paramref name="column"/> on, a multiple of 16, lies on a node's path.</summary>
+    public static bool IsAnyOnPath(TokenTree tree, int node, int column) =>
+        tree.IsPath ? column <= node : (tree.AncestorBits(node)[column >> 6] >> (column & 63) & 0xFFFF) != 0;
 }

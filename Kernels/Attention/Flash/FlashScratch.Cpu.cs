@@ -1,3 +1,5 @@
+using static Treeline.Kernels.AttentionWork;
+
 namespace Treeline.Kernels;
 
 /// <summary>A worker's scratch memory, cut for one call. Rows of queries lie token by token, the heads of a token beside each other.</summary>
@@ -62,13 +64,5 @@ internal readonly unsafe struct FlashScratch
         States = Cut(ref memory, (nint)call.Crossings * call.Spec.HeadDim * call.Layer.ValueStride);
         PathKeys = Cut(ref memory, call.Crossings > 0 ? (nint)call.Spec.HeadDim * call.Longest : 0);
         End = memory;
-    }
-
-    /// <summary>Takes a piece that begins on a cache line.</summary>
-    private static float* Cut(ref float* memory, nint floats)
-    {
-        float* piece = memory;
-        memory += (floats + 15) & ~15;
-        return piece;
     }
 }

@@ -187,7 +187,7 @@ internal readonly unsafe struct FlashTree(in FlashCall call, StepEntry entry, in
         for (int n = 0; n < nodes; n++)
         {
             int node = Work.Chunk[n];
-            if (Tree.IsPath ? column <= node : (Tree.AncestorBits(node)[column >> 6] >> (column & 63) & 0xFFFF) != 0) return true;
+            if (AttentionWork.IsAnyOnPath(Tree, node, column)) return true;
         }
 
         return false;

@@ -1,3 +1,5 @@
+using static Treeline.Kernels.AttentionWork;
+
 namespace Treeline.Kernels;
 
 /// <summary>What the kernels of one call to softmax attention share.</summary>
@@ -118,14 +120,6 @@ internal readonly unsafe struct SoftmaxScratch
         Merged = new SoftmaxSums(Cut(ref memory, rows), Cut(ref memory, rows), Cut(ref memory, (nint)rows * call.Layer.ValueStride), call.Layer.ValueStride);
         Path = (int*)Cut(ref memory, SoftmaxLayer.Page);
         End = memory;
-    }
-
-    /// <summary>Takes a piece that begins on a cache line.</summary>
-    private static float* Cut(ref float* memory, nint floats)
-    {
-        float* piece = memory;
-        memory += (floats + 15) & ~15;
-        return piece;
     }
 }
 

@@ -247,7 +247,7 @@ internal readonly struct SoftmaxChunk(in SoftmaxCall call, StepEntry entry, int 
     public bool AnyOnPath(int column)
     {
         for (int node = _first; node < _first + Tokens; node++)
-            if (Tree.IsPath ? column <= node : (Tree.AncestorBits(node)[column >> 6] >> (column & 63) & 0xFFFF) != 0) return true;
+            if (AttentionWork.IsAnyOnPath(Tree, node, column)) return true;
         return false;
     }
 }
