@@ -35,6 +35,7 @@ public sealed class FailingStepTests : IDisposable
         byte[] before = Snapshot(0);
         _model.FailAt = -1;
         Assert.Equal("a kernel failed", Assert.Throws<InvalidTimeZoneException>(() => Advance(0, 4)).Message);
+        Assert.Contains("has failed", Assert.Throws<InvalidOperationException>(() => _state.Complete(_step)).Message, StringComparison.Ordinal);
         Assert.False(_state.IsBroken(0));
         Assert.Equal(before, Snapshot(0));
         Advance(0, 4);
@@ -53,6 +54,7 @@ public sealed class FailingStepTests : IDisposable
         _step.Verify(1, TokenTree.FromParents([-1, 0, 0]));
         Assert.Throws<InvalidTimeZoneException>(() => _model.Forward(_state, _step, [4, 5, 4, 5, 6]));
 
+        Assert.Contains("has failed", Assert.Throws<InvalidOperationException>(() => _state.Complete(_step)).Message, StringComparison.Ordinal);
         Assert.True(_state.IsBroken(0));
         Assert.Contains("slot 0 was left half-written", Assert.Throws<BrokenSlotException>(() => Advance(0, 6)).Message, StringComparison.Ordinal);
         Assert.Equal(verified, Snapshot(1));
