@@ -86,8 +86,6 @@ public sealed record GenerationOptions
 
     internal Acceptance Rule => Acceptance ?? (Temperature == 0 ? Treeline.Acceptance.Greedy : Treeline.Acceptance.Lossless);
 
-    internal bool Drafts => CustomDrafter is not null || Drafter != Drafter.None;
-
     /// <summary>Refuses options that mean nothing.</summary>
     /// <exception cref="ArgumentException">An option is out of its range or contradicts another; the message begins with its name.</exception>
     public void Validate()
