@@ -21,7 +21,12 @@ internal sealed class ByteLevelTokenizer : TextTokenizer
             if (!_bytes.TryAdd(id, ByteAlphabet.Read(name))) throw new CheckpointException(model.File, null, $"token {id} has two names, one of them '{name}'");
         _bpe = BpeTokenizer.Create(new BpeOptions(model.Vocabulary) { ByteLevel = true, Merges = model.Merges.Select(merge => $"{merge.Left} {merge.Right}") });
         foreach (AddedToken token in model.Added) _bytes[token.Id] = Encoding.UTF8.GetBytes(token.Text);
-        foreach (int frame in model.Before.Concat(model.After)) _bytes[frame] = [];
+        foreach (int frame in model.Before.Concat(model.After))
+        {
+            if (!_bytes.ContainsKey(frame)) throw new CheckpointException(model.File, null, $"token {frame}, which goes before or after each text, is not in the vocabulary");
+            _bytes[frame] = [];
+        }
+
         VocabularySize = _bytes.Keys.Max() + 1;
     }
 

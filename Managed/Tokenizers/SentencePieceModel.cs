@@ -1,3 +1,4 @@
+using System.Globalization;
 using Google.Protobuf;
 
 namespace Treeline;
@@ -13,16 +14,24 @@ internal enum PieceType
     Byte = 6,
 }
 
-/// <summary>What a SentencePiece file says beside what the library shows: the kinds of its pieces, and settings that it must not have.</summary>
+/// <summary>A piece of a SentencePiece model.</summary>
+/// <param name="Text">Its characters, spaces as <see cref="SentencePieceModel.Space"/>.</param>
+/// <param name="Type">What it is.</param>
+/// <param name="Score">The higher, the sooner it is merged.</param>
+internal readonly record struct SentencePiece(string Text, PieceType Type, float Score);
+
+/// <summary>What a SentencePiece file says; settings that would change the tokens and are not known are refused by name.</summary>
 /// <remarks>Format: <c>sentencepiece_model.proto</c>; fields 1 pieces, 2 trainer_spec, 3 normalizer_spec.</remarks>
 internal sealed class SentencePieceModel
 {
+    /// <summary>How a space is written in a piece.</summary>
+    public const char Space = '\u2581';
+
     private const int Bpe = 2;
 
     private readonly string _file;
-    private readonly List<(string Text, PieceType Type)> _pieces = [];
+    private readonly List<SentencePiece> _pieces = [];
     private int _algorithm = 1;
-    private int _unknown;
     private string _bos = "<s>", _eos = "</s>";
     private bool _spaceAtEnd, _escapes = true;
     private int _characterMap;
@@ -30,7 +39,10 @@ internal sealed class SentencePieceModel
     private SentencePieceModel(string file) => _file = file;
 
     /// <summary>Token i is piece i.</summary>
-    public IReadOnlyList<(string Text, PieceType Type)> Pieces => _pieces;
+    public IReadOnlyList<SentencePiece> Pieces => _pieces;
+
+    /// <summary>The tokens of the 256 bytes; −1 where it has none.</summary>
+    public int[] ByteTokens { get; } = [.. Enumerable.Repeat(-1, 256)];
 
     /// <summary>Whether characters without a piece are written as bytes.</summary>
     public bool HasByteFallback { get; private set; }
@@ -40,6 +52,9 @@ internal sealed class SentencePieceModel
 
     /// <summary>Whether spaces at the ends, and all but one of several in a row, are dropped.</summary>
     public bool DropsSpaces { get; private set; } = true;
+
+    /// <summary>The token of what it has no piece for.</summary>
+    public int Unknown { get; private set; }
 
     /// <summary>The token that begins a text; −1 where the model has none.</summary>
     public int Bos { get; private set; }
@@ -85,17 +100,18 @@ internal sealed class SentencePieceModel
 
     private void ReadPiece(CodedInputStream input)
     {
-        (string text, int type) = ("", (int)PieceType.Normal);
+        (string text, int type, float score) = ("", (int)PieceType.Normal, 0f);
         Each(input, (field, piece) =>
         {
             switch (field)
             {
                 case 1: text = piece.ReadString(); return true;
+                case 2: score = piece.ReadFloat(); return true;
                 case 3: type = piece.ReadEnum(); return true;
                 default: return false;
             }
         });
-        _pieces.Add((text, (PieceType)type));
+        _pieces.Add(new SentencePiece(text, (PieceType)type, score));
     }
 
     private bool ReadTrainer(int field, CodedInputStream input)
@@ -105,7 +121,7 @@ internal sealed class SentencePieceModel
             case 3: _algorithm = input.ReadEnum(); return true;
             case 24: _spaceAtEnd = input.ReadBool(); return true;
             case 35: HasByteFallback = input.ReadBool(); return true;
-            case 40: _unknown = input.ReadInt32(); return true;
+            case 40: Unknown = input.ReadInt32(); return true;
             case 46: _bos = input.ReadString(); return true;
             case 47: _eos = input.ReadString(); return true;
             default: return false;
@@ -135,25 +151,27 @@ internal sealed class SentencePieceModel
         var ids = new Dictionary<string, int>();
         for (int i = 0; i < _pieces.Count; i++)
         {
-            (string text, PieceType type) = _pieces[i];
+            (string text, PieceType type, float score) = _pieces[i];
             if (text.Length == 0) throw Bad($"piece {i} is empty");
             if (!Enum.IsDefined(type)) throw Bad($"piece {i} '{text}' is of the unknown type {(int)type}");
+            if (!float.IsFinite(score)) throw Bad($"piece {i} '{text}' has the score {score}");
+            if (type == PieceType.Byte) AddByte(text, i);
             if (!ids.TryAdd(text, i)) throw Bad($"piece {i} '{text}' is listed twice");
         }
 
-        if ((uint)_unknown >= (uint)_pieces.Count || _pieces[_unknown].Type != PieceType.Unknown) throw Bad($"unk_id {_unknown} is not that of its unknown piece");
+        if ((uint)Unknown >= (uint)_pieces.Count || _pieces[Unknown].Type != PieceType.Unknown) throw Bad($"unk_id {Unknown} is not that of its unknown piece");
         if (_pieces.Count(piece => piece.Type == PieceType.Unknown) != 1) throw Bad("expected one unknown piece");
         Bos = ids.GetValueOrDefault(_bos, -1);
         Eos = ids.GetValueOrDefault(_eos, -1);
-        if (HasByteFallback) CheckBytes();
+        if (HasByteFallback && Array.IndexOf(ByteTokens, -1) is >= 0 and var missing) throw Bad($"byte_fallback: piece <0x{missing:X2}> is missing");
     }
 
-    // The library counts from the first.
-    private void CheckBytes()
+    private void AddByte(string text, int token)
     {
-        int first = _pieces.FindIndex(piece => piece.Type == PieceType.Byte);
-        for (int value = 0; value < 256; value++)
-            if (first < 0 || first + value >= _pieces.Count || _pieces[first + value] != ($"<0x{value:X2}>", PieceType.Byte)) throw Bad($"byte_fallback: expected pieces <0x00> to <0xFF> in a row, <0x{value:X2}> is not where it should be");
+        if (text is not ['<', '0', 'x', _, _, '>'] || !byte.TryParse(text.AsSpan(3, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out byte value))
+            throw Bad($"byte piece '{text}': expected <0x00> to <0xFF>");
+        if (ByteTokens[value] >= 0) throw Bad($"byte piece '{text}': that byte has one already");
+        ByteTokens[value] = token;
     }
 
     private CheckpointException Bad(string message) => new(_file, null, message);

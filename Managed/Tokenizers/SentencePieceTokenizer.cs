@@ -1,8 +1,5 @@
-using System.Globalization;
 using System.Text;
 using System.Text.RegularExpressions;
-using Google.Protobuf;
-using Library = Microsoft.ML.Tokenizers;
 
 namespace Treeline;
 
@@ -11,48 +8,44 @@ internal sealed partial class SentencePieceTokenizer : TextTokenizer
 {
     public const string FileName = "tokenizer.model";
 
-    // How a space is written in a piece; and what an unknown piece looks like in a text.
-    private const char Space = '\u2581';
+    private const char Space = SentencePieceModel.Space;
+
+    // What an unknown piece looks like in a text.
     private const string Unknown = " \u2047 ";
 
     // Larger than any model's; the file is read as a whole.
     private const long MaxLength = 256L << 20;
 
-    // Appended to a message: empty trainer_spec and normalizer_spec. Parts that are there stay as they are; the library needs both.
-    private static readonly byte[] EmptySpecs = [0x12, 0, 0x1a, 0];
-
     private readonly SentencePieceModel _model;
-    private readonly Library.SentencePieceTokenizer _pieces;
+    private readonly SentencePieceBpe _pieces;
     private readonly AddedTokens _special;
     private readonly AddedTokens _userDefined;
     private readonly Dictionary<int, byte[]> _bytes = [];
     private readonly HashSet<int> _spaced = [];             // tokens that begin with a space
     private readonly int[] _before = [], _after = [];
     private readonly bool _spaceAfterSpecial;
-    private readonly int _unknown;
 
-    private SentencePieceTokenizer(string file, byte[] bytes, SentencePieceModel model, TokenizerConfig config)
+    private SentencePieceTokenizer(string file, SentencePieceModel model, TokenizerConfig config)
     {
         _model = model;
-        _pieces = CreateLibrary(file, bytes);
+        _pieces = new SentencePieceBpe(model);
         var ids = new Dictionary<string, int>();
         var userDefined = new List<AddedToken>();
         List<AddedToken> special = [];
         for (int i = 0; i < model.Pieces.Count; i++)
         {
-            (string text, PieceType type) = model.Pieces[i];
+            (string text, PieceType type, _) = model.Pieces[i];
             if (type == PieceType.Control) special.Add(new AddedToken(text, i));
             if (type == PieceType.UserDefined) userDefined.Add(new AddedToken(text, i));
-            if (type == PieceType.Unknown) _unknown = i;
             if (type is not (PieceType.Control or PieceType.Unknown or PieceType.Byte) && text[0] == Space) _spaced.Add(i);
             ids.Add(text, i);
-            _bytes.Add(i, BytesOf(file, text, type));
+            _bytes.Add(i, BytesOf(text, type, type == PieceType.Byte ? Array.IndexOf(model.ByteTokens, i) : -1));
         }
 
         special.AddRange(config.Added(ids));
         // Tokens that were added after the model was trained; those that are its own stay what they are.
         foreach (AddedToken token in special) _bytes.TryAdd(token.Id, Encoding.UTF8.GetBytes(token.Text));
-        _special = new AddedTokens(special.Where(token => token.Id != _unknown));
+        _special = new AddedTokens(special.Where(token => token.Id != model.Unknown));
         _userDefined = new AddedTokens(userDefined);
         VocabularySize = _bytes.Keys.Max() + 1;
         _spaceAfterSpecial = config.Legacy ?? true;
@@ -79,7 +72,7 @@ internal sealed partial class SentencePieceTokenizer : TextTokenizer
             throw new CheckpointException(file, null, e.Message, e);
         }
 
-        return new SentencePieceTokenizer(file, bytes, SentencePieceModel.Read(file, bytes), new TokenizerConfig(folder));
+        return new SentencePieceTokenizer(file, SentencePieceModel.Read(file, bytes), new TokenizerConfig(folder));
     }
 
     public override int[] Encode(string text)
@@ -107,26 +100,11 @@ internal sealed partial class SentencePieceTokenizer : TextTokenizer
         return _model.AddsSpace && _spaced.Contains(token) ? bytes[1..] : bytes;
     }
 
-    private static Library.SentencePieceTokenizer CreateLibrary(string file, byte[] bytes)
-    {
-        try
-        {
-            using var stream = new MemoryStream([.. bytes, .. EmptySpecs]);
-            return Library.SentencePieceTokenizer.Create(stream, addBeginningOfSentence: false, addEndOfSentence: false, specialTokens: null);
-        }
-        catch (Exception e) when (e is InvalidProtocolBufferException or ArgumentException or InvalidOperationException or NotSupportedException)
-        {
-            throw new CheckpointException(file, null, $"no SentencePiece model: {e.Message}", e);
-        }
-    }
-
-    private static byte[] BytesOf(string file, string text, PieceType type) => type switch
+    private static byte[] BytesOf(string text, PieceType type, int value) => type switch
     {
         PieceType.Control => [],
         PieceType.Unknown => Encoding.UTF8.GetBytes(Unknown),
-        PieceType.Byte => text is ['<', '0', 'x', _, _, '>'] && byte.TryParse(text.AsSpan(3, 2), NumberStyles.AllowHexSpecifier, CultureInfo.InvariantCulture, out byte value)
-            ? [value]
-            : throw new CheckpointException(file, null, $"byte piece '{text}': expected <0x00> to <0xFF>"),
+        PieceType.Byte => [(byte)value],
         _ => Encoding.UTF8.GetBytes(text.Replace(Space, ' ')),
     };
 
@@ -138,23 +116,9 @@ internal sealed partial class SentencePieceTokenizer : TextTokenizer
         if (_model.AddsSpace && addSpace) text = " " + text;
         foreach ((string part, int token) in _userDefined.Split(text.Replace(' ', Space)))
         {
-            if (token >= 0)
-            {
-                tokens.Add(token);
-                continue;
-            }
-
-            IReadOnlyList<int> ids = _pieces.EncodeToIds(part, addBeginningOfSentence: false, addEndOfSentence: false, considerPreTokenization: false, considerNormalization: false);
-            if (ids.Contains(_unknown)) throw Unencodable(part);
-            tokens.AddRange(ids);
+            if (token >= 0) tokens.Add(token);
+            else _pieces.Encode(part, tokens);
         }
-    }
-
-    private ArgumentException Unencodable(string text)
-    {
-        var tokens = _pieces.EncodeToTokens(text, out _, addBeginningOfSentence: false, addEndOfSentence: false, considerPreTokenization: false, considerNormalization: false);
-        Rune rune = Rune.GetRuneAt(text, tokens.First(token => token.Id == _unknown).Offset.Start.Value);
-        return new ArgumentException($"text: the vocabulary has no token for {TokenizerText.Shown(rune.Value == Space ? new Rune(' ') : rune)}", nameof(text));
     }
 
     [GeneratedRegex(" {2,}")]

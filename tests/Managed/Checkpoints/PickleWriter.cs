@@ -7,6 +7,7 @@ namespace Treeline.Tests.Managed;
 internal sealed class PickleWriter
 {
     private readonly List<byte> _bytes = [0x80, 2];
+    private readonly Dictionary<string, int> _memo = [];
 
     public PickleWriter Raw(params ReadOnlySpan<byte> bytes)
     {
@@ -16,12 +17,12 @@ internal sealed class PickleWriter
 
     public PickleWriter Code(char code) => Raw((byte)code);
 
-    public PickleWriter Global(string module, string name) => Raw(Encoding.UTF8.GetBytes($"c{module}\n{name}\n"));
+    public PickleWriter Global(string module, string name) => Once($"c{module}\n{name}\n", Encoding.UTF8.GetBytes($"c{module}\n{name}\n"));
 
     public PickleWriter Text(string text)
     {
         byte[] bytes = Encoding.UTF8.GetBytes(text);
-        return Code('X').Raw(BitConverter.GetBytes(bytes.Length)).Raw(bytes);
+        return Once($"X{text}", [(byte)'X', .. BitConverter.GetBytes(bytes.Length), .. bytes]);
     }
 
     public PickleWriter Number(long number)
@@ -60,6 +61,15 @@ internal sealed class PickleWriter
         Code('(').Text("storage").Global("torch", storageType).Text(key).Text("cpu").Number(elements).Code('t').Code('Q');
         Number(offset).Numbers(shape).Numbers(strides).Raw(0x89).OrderedDictionary();
         return Code('t').Code('R');
+    }
+
+    // Names and strings are kept when they come first, and recalled afterwards: BINPUT and BINGET, from number 256 on their long forms.
+    private PickleWriter Once(string key, byte[] instruction)
+    {
+        bool isKnown = _memo.TryGetValue(key, out int number);
+        if (!isKnown) _memo.Add(key, number = _memo.Count + 10);
+        if (!isKnown) Raw(instruction);
+        return number < 256 ? Raw((byte)(isKnown ? 'h' : 'q'), (byte)number) : Code(isKnown ? 'j' : 'r').Raw(BitConverter.GetBytes(number));
     }
 
     public byte[] ToBytes() => [.. _bytes, (byte)'.'];

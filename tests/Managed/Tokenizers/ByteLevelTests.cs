@@ -107,6 +107,33 @@ public sealed class ByteLevelTests : IDisposable
     }
 
     [Fact]
+    public void Random_merges_agree_with_the_plain_definition()
+    {
+        for (int seed = 0; seed < 40; seed++)
+        {
+            var random = new Random(seed);
+            List<string> names = ["a", "b", "c", "d"];
+            var merges = new List<(string Left, string Right)>();
+            while (merges.Count < 25)
+            {
+                (string Left, string Right) merge = (names[random.Next(names.Count)], names[random.Next(names.Count)]);
+                if (merge.Left.Length + merge.Right.Length > 7 || merges.Contains(merge)) continue;
+                merges.Add(merge);
+                if (!names.Contains(merge.Left + merge.Right)) names.Add(merge.Left + merge.Right);
+            }
+
+            _folder.Write("vocab.json", JsonSerializer.Serialize(names.Select((name, id) => (name, id)).ToDictionary()));
+            _folder.Write("merges.txt", "#version: 0.2\n" + string.Join('\n', merges.Select(merge => $"{merge.Left} {merge.Right}")));
+            TextTokenizer tokenizer = TextTokenizer.Load(_folder.Path)!;
+            for (int i = 0; i < 50; i++)
+            {
+                string word = string.Concat(Enumerable.Range(0, random.Next(1, 40)).Select(_ => (char)('a' + random.Next(4))));
+                Assert.Equal(PlainMerges(word, pair => merges.IndexOf(pair)), tokenizer.Encode(word).Select(id => names[id]));
+            }
+        }
+    }
+
+    [Fact]
     public void Special_tokens_are_found_in_a_text()
     {
         _folder.Write("special_tokens_map.json", """{"pad_token":{"content":"<p>"},"additional_special_tokens":["<p><p>","<q>"]}""");
@@ -176,6 +203,23 @@ public sealed class ByteLevelTests : IDisposable
     {
         Assert.Null(TextTokenizer.Load(_folder.Path));
         Assert.Contains("nowhere: folder not found", Assert.Throws<CheckpointException>(() => TextTokenizer.Load(_folder.At("nowhere"))).Message);
+    }
+
+    /// <summary>BPE by its definition: the most urgent pair, of equal ones the leftmost, becomes one; until there is none.</summary>
+    /// <param name="word">The text.</param>
+    /// <param name="rank">A pair's place in the order of merges, −1 where there is none.</param>
+    internal static List<string> PlainMerges(string word, Func<(string Left, string Right), int> rank)
+    {
+        List<string> pieces = [.. word.Select(letter => letter.ToString())];
+        while (true)
+        {
+            int best = -1, bestRank = int.MaxValue;
+            for (int i = 0; i + 1 < pieces.Count; i++)
+                if (rank((pieces[i], pieces[i + 1])) is var found && found >= 0 && found < bestRank) (best, bestRank) = (i, found);
+            if (best < 0) return pieces;
+            pieces[best] += pieces[best + 1];
+            pieces.RemoveAt(best + 1);
+        }
     }
 
     private static int Id(string name) => Array.IndexOf(Names, name);

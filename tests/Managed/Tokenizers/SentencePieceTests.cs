@@ -26,6 +26,27 @@ public sealed class SentencePieceTests : IDisposable
     }
 
     [Fact]
+    public void Random_pieces_agree_with_the_plain_definition()
+    {
+        for (int seed = 0; seed < 40; seed++)
+        {
+            var random = new Random(seed);
+            List<string> names = ["a", "b", "c", "▁"];
+            for (int i = 0; i < 25; i++)
+                if (names[random.Next(names.Count)] + names[random.Next(names.Count)] is { Length: < 8 } name && !names.Contains(name)) names.Add(name);
+            // The single letters last: they have the lowest scores.
+            string[] pieces = [.. names.Skip(4).OrderBy(_ => random.Next()), .. names.Take(4)];
+            TextTokenizer tokenizer = Load(SentencePieceFile.Llama().Merges(pieces));
+            for (int i = 0; i < 50; i++)
+            {
+                string text = string.Concat(Enumerable.Range(0, random.Next(1, 40)).Select(_ => random.Next(5) is var letter && letter < 3 ? (char)('a' + letter) : ' '));
+                IEnumerable<string> expected = ByteLevelTests.PlainMerges('▁' + text.Replace(' ', '▁'), pair => Array.IndexOf(pieces, pair.Left + pair.Right));
+                Assert.Equal(expected, tokenizer.Encode(text).Skip(1).Select(id => pieces[id - 259]));
+            }
+        }
+    }
+
+    [Fact]
     public void Characters_without_a_piece_are_bytes()
     {
         TextTokenizer tokenizer = Load(Small());
@@ -99,6 +120,28 @@ public sealed class SentencePieceTests : IDisposable
     }
 
     [Fact]
+    public void Of_equal_pairs_the_leftmost_is_merged()
+    {
+        TextTokenizer tokenizer = Load(Small());
+        Assert.Equal([Bos, Piece("▁▁"), Piece("▁▁"), Piece("▁")], tokenizer.Encode("    "));
+    }
+
+    [Fact]
+    public void Unused_pieces_are_merged_on_but_not_given_out()
+    {
+        TextTokenizer tokenizer = Load(SentencePieceFile.Llama().Add("ab", -1, 5).Add("abc", -2).Merges("▁", "a", "b", "c"));
+        Assert.Equal([Bos, 261, 260], tokenizer.Encode("abc"));
+        Assert.Equal([Bos, 261, 262, 263], tokenizer.Encode("ab"));
+    }
+
+    [Fact]
+    public void Control_tokens_and_bytes_come_from_no_text()
+    {
+        TextTokenizer tokenizer = Load(SentencePieceFile.Llama().Merges("▁", "<", "0", "x", "4", "1", ">", "<0", "<0x", "<0x4", "<0x41", "un", "<un"));
+        Assert.Equal("<0x41><unk>", tokenizer.Decode(tokenizer.Encode("<0x41><unk>")));
+    }
+
+    [Fact]
     public void A_character_that_cannot_be_encoded_is_named()
     {
         SentencePieceFile file = SentencePieceFile.Llama(bytes: false).Merges("▁", "a");
@@ -141,14 +184,16 @@ public sealed class SentencePieceTests : IDisposable
         Refused(file => file.UnknownId = -1, "unk_id -1");
         Refused(file => file.Add("ab"), "piece 268 'ab' is listed twice");
         Refused(file => file.Add(""), "piece 268 is empty");
+        Refused(file => file.Add("x", float.NaN), "piece 268 'x' has the score NaN");
         Refused(file => file.Add("x", 0, 9), "unknown type 9");
         Refused(file => file.Add("<u>", 0, 2), "expected one unknown piece");
+        Refused(file => file.Add("<0xaa>", 0, 6), "byte piece '<0xaa>': that byte has one already");
         Refused(file => file.Add("<0xZZ>", 0, 6), "byte piece '<0xZZ>'");
 
         _folder.Write("tokenizer.model", SentencePieceFile.Llama(bytes: false).Merges("a").ToBytes());
         SentencePieceFile bytes = SentencePieceFile.Llama(bytes: false).Merges("a");
         bytes.ByteFallback = true;
-        Assert.Contains("<0x00> is not where it should be", Assert.Throws<CheckpointException>(() => Load(bytes)).Message);
+        Assert.Contains("byte_fallback: piece <0x00> is missing", Assert.Throws<CheckpointException>(() => Load(bytes)).Message);
     }
 
     [Fact]

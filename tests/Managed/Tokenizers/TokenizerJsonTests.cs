@@ -114,6 +114,7 @@ public sealed class TokenizerJsonTests : IDisposable
     [InlineData("post", """{"type":"BertProcessing"}""", "'BertProcessing'")]
     [InlineData("post", """{"type":"TemplateProcessing","single":[{"Sequence":{"id":"A"}},{"Sequence":{"id":"B"}}],"special_tokens":{}}""", "around one sequence")]
     [InlineData("post", """{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"q"}},{"Sequence":{"id":"A"}}],"special_tokens":{}}""", "special_tokens.q: missing")]
+    [InlineData("post", """{"type":"TemplateProcessing","single":[{"SpecialToken":{"id":"q"}},{"Sequence":{"id":"A"}}],"special_tokens":{"q":{"ids":[777]}}}""", "token 777, which goes before or after each text")]
     [InlineData("decoder", """{"type":"WordPiece"}""", "'WordPiece'")]
     [InlineData("model", "\"type\":\"Unigram\",", "model.type: 'Unigram' is not supported")]
     [InlineData("model", "\"type\":\"WordPiece\",", "'WordPiece' is not supported")]
