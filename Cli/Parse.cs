@@ -34,6 +34,6 @@ internal static class Parse
         if (text is null) return fallback;
         if (double.TryParse(text, NumberStyles.Float, CultureInfo.InvariantCulture, out double value) && value >= least && value <= most) return value;
         throw ToolException.Usage(string.Create(CultureInfo.InvariantCulture,
-            $"{option}: expected a number {(most == double.MaxValue ? $"from {least} on" : $"from {least} to {most}")}, got {text}"));
+            $"{option}: expected a number {(most == double.MaxValue ? $"from {least} on" : $"from {least:0.#########} to {most}")}, got {text}"));
     }
 }

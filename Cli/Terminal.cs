@@ -1,3 +1,5 @@
+using System.Text;
+
 namespace Treeline.Cli;
 
 /// <summary>Where a command reads and writes: answers go to <see cref="Out"/>, everything else to <see cref="Error"/>.</summary>
@@ -13,7 +15,18 @@ internal sealed record Terminal(TextReader In, TextWriter Out, TextWriter Error,
     public void Fail(string message) => Error.WriteLine($"treeline: {OneLine(message)}");
 
     /// <summary>All of standard input; Ctrl-C ends the waiting too.</summary>
-    public string ReadInput() => Task.Run(In.ReadToEnd, Cancellation).WaitAsync(Cancellation).GetAwaiter().GetResult();
+    /// <exception cref="ToolException">It is not UTF-8.</exception>
+    public string ReadInput()
+    {
+        try
+        {
+            return Task.Run(In.ReadToEnd, Cancellation).WaitAsync(Cancellation).GetAwaiter().GetResult();
+        }
+        catch (DecoderFallbackException e)
+        {
+            throw ToolException.Input($"standard input: expected a text in UTF-8 ({e.Message})", e);
+        }
+    }
 
     /// <summary>A line that is rewritten while long work goes on; silent where nobody watches.</summary>
     /// <param name="what">What is being done.</param>

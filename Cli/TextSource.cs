@@ -5,7 +5,8 @@ namespace Treeline.Cli;
 /// <summary>Texts that a verb reads.</summary>
 internal static class TextSource
 {
-    private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+    /// <summary>Refuses bytes that are none of UTF-8's, where the usual one would put other characters in their place.</summary>
+    public static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
     /// <summary>A text given as an option's value; <c>-</c>: standard input.</summary>
     public static string Value(string text, Terminal terminal) => text == "-" ? terminal.ReadInput() : text;

@@ -1,0 +1,38 @@
+using System.Diagnostics;
+using System.Text.Json;
+using Treeline.Tests.Harness;
+using Xunit;
+
+namespace Treeline.Tests.Cli;
+
+/// <summary><c>./build.sh treeline ARGS…</c>: what the script makes of arguments and of standard output.</summary>
+public class BuildScriptTests
+{
+    [Fact, Trait("tier", "full")]
+    public void Arguments_are_passed_on_untouched_and_only_the_answer_is_on_standard_output()
+    {
+        foreach (string text in new[] { "", " ", "two  spaces ", "a \"b\" 'c'", "$HOME `id` $(id) \\ *", "--", "line\nline\n", "-n", "build" })
+        {
+            using var folder = new Folder();                // paths mean what the caller's folder makes of them
+            File.WriteAllText(folder["prompt.txt"], text);
+            Assert.Equal(text, Text(folder.Path, "--text", text));
+            Assert.Equal(text, Text(folder.Path, "--file", "prompt.txt"));
+        }
+    }
+
+    private static string? Text(string workingDirectory, params string[] args)
+    {
+        var start = new ProcessStartInfo("bash", [Path.Combine(Golden.Repository, "build.sh"), "treeline", "tokenize", "--model", ModelFolder.Shakespeare, "--json", .. args])
+        {
+            WorkingDirectory = workingDirectory,
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        using Process process = Process.Start(start)!;
+        Task<string> error = process.StandardError.ReadToEndAsync();
+        string output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        Assert.True(process.ExitCode == 0, error.Result);
+        return JsonDocument.Parse(output).RootElement.GetProperty("text").GetString();
+    }
+}
