@@ -65,7 +65,20 @@ public static class Backends
         lock (Gate)
         {
             Search();
-            return [.. Providers.SelectMany(provider => provider.Discover()).DistinctBy(info => info.Name)];
+            return [.. Providers.SelectMany(Devices).DistinctBy(info => info.Name)];
+        }
+    }
+
+    // A driver that fails must not take the other backends with it.
+    internal static IEnumerable<BackendInfo> Devices(IBackendProvider provider)
+    {
+        try
+        {
+            return [.. provider.Discover()];
+        }
+        catch (Exception e)
+        {
+            return [new BackendInfo(provider.Family, "its devices cannot be listed", e.Message)];
         }
     }
 

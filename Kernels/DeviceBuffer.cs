@@ -20,6 +20,9 @@ public abstract class DeviceBuffer : IDisposable
     /// <summary>Size in bytes.</summary>
     public long Bytes { get; }
 
+    /// <summary>Where it begins; 0 where addresses are not to be compared.</summary>
+    internal virtual nint Address => 0;
+
     /// <summary>True once the memory has been given back.</summary>
     public abstract bool IsDisposed { get; }
 
@@ -52,6 +55,8 @@ internal sealed unsafe class HostBuffer : DeviceBuffer
     public HostBuffer(KernelBackend backend, nint pointer, long bytes) : base(backend, bytes) => Pointer = (byte*)pointer;
 
     public byte* Pointer { get; }
+
+    internal override nint Address => (nint)Pointer;
 
     public override bool IsDisposed => _disposed;
 

@@ -46,20 +46,22 @@ internal static class TensorChecks
     public static void RequireApart(this DeviceTensor output, DeviceTensor input,
         [CallerArgumentExpression(nameof(output))] string name = "", [CallerArgumentExpression(nameof(input))] string other = "")
     {
-        if (ReferenceEquals(output.Buffer, input.Buffer) && Overlap(output, input))
+        // Foreign memory may be wrapped twice: then only the addresses tell.
+        bool comparable = ReferenceEquals(output.Buffer, input.Buffer) || (output.Buffer.Address != 0 && input.Buffer.Address != 0);
+        if (comparable && Overlap(output, input))
             throw new ArgumentException($"{name}: shares memory with {other}", name);
     }
 
     private static bool Overlap(DeviceTensor a, DeviceTensor b)
     {
         if (a.Count == 0 || b.Count == 0) return false;
-        long aStart = a.Offset * a.Type.Size(), bStart = b.Offset * b.Type.Size();
+        long aStart = a.Buffer.Address + a.Offset * a.Type.Size(), bStart = b.Buffer.Address + b.Offset * b.Type.Size();
         if (aStart >= bStart + Extent(b) || bStart >= aStart + Extent(a)) return false;
         // Column slices of one matrix interleave without sharing an element.
         long pitch = a.RowStride * a.Type.Size();
         if (pitch > 0 && pitch == b.RowStride * b.Type.Size() && a.Rows > 1 && b.Rows > 1)
         {
-            long aColumn = aStart % pitch, bColumn = bStart % pitch;
+            long first = Math.Min(aStart, bStart), aColumn = (aStart - first) % pitch, bColumn = (bStart - first) % pitch;
             long aWidth = (long)a.RowLength * a.Type.Size(), bWidth = (long)b.RowLength * b.Type.Size();
             if (aColumn + aWidth <= pitch && bColumn + bWidth <= pitch)
                 return aColumn < bColumn + bWidth && bColumn < aColumn + aWidth;

@@ -28,7 +28,7 @@ public sealed partial class CpuBackend : HostBackend
 
     /// <inheritdoc/>
     public override string Description =>
-        $"{RuntimeInformation.ProcessArchitecture}, {(Kernels.Width == 1 ? "scalar code" : $"{32 * Kernels.Width}-bit vectors")}{(Simd.HasFma ? ", FMA" : "")}, {Threads.Count} thread{(Threads.Count == 1 ? "" : "s")}";
+        $"{RuntimeInformation.ProcessArchitecture}, {(Kernels.Width == 1 ? "scalar code" : $"{32 * Kernels.Width}-bit vectors")}{(Simd.HasFma ? ", FMA" : "")}, {Threads.Count} thread{(Threads.Count == 1 ? "" : "s")}{(Threads.PinRefused ? ", which the system does not let be pinned" : "")}";
 
     /// <inheritdoc/>
     public override bool IsLosslessToTheBit => true;

@@ -32,7 +32,7 @@ internal sealed unsafe partial class CpuThreads : IDisposable
 
     /// <summary>Starts the pool.</summary>
     /// <param name="count">Threads, the caller of <see cref="For"/> included; 0: one per core.</param>
-    /// <param name="pin">True: worker i stays on core i (the caller's thread is not ours and stays where it is).</param>
+    /// <param name="pin">True: each worker stays on one of the process's cores (the caller's thread is not ours and stays where it is).</param>
     public CpuThreads(int count, bool pin)
     {
         Count = count > 0 ? count : Environment.ProcessorCount;
@@ -44,6 +44,9 @@ internal sealed unsafe partial class CpuThreads : IDisposable
 
     /// <summary>Number of threads that work, the caller's included.</summary>
     public int Count { get; }
+
+    /// <summary>True where the system did not let a worker be pinned.</summary>
+    public bool PinRefused { get; private set; }
 
     /// <summary>Runs all parts of a job and returns when they are done; rethrows what a part threw.</summary>
     public void For<TJob>(int parts, ref TJob job) where TJob : struct, IJob
@@ -168,7 +171,7 @@ internal sealed unsafe partial class CpuThreads : IDisposable
 
         private void Loop()
         {
-            if (_pin) PinTo(_index % Environment.ProcessorCount);
+            if (_pin && !Pin(_index)) _pool.PinRefused = true;
             int seen = 0;
             while (true)
             {
@@ -192,21 +195,31 @@ internal sealed unsafe partial class CpuThreads : IDisposable
             Interlocked.Exchange(ref _parked, 0);
         }
 
-        private static void PinTo(int core)
+        /// <summary>Keeps the calling thread on one of the cores that the process may use; false where the system does not let it.</summary>
+        private static bool Pin(int index)
         {
             if (OperatingSystem.IsLinux())
             {
                 const int Bytes = 128;                      // cpu_set_t
                 byte* mask = stackalloc byte[Bytes];
-                new Span<byte>(mask, Bytes).Clear();
-                mask[core >> 3] = (byte)(1 << (core & 7));
-                _ = sched_setaffinity(0, Bytes, mask);
+                var allowed = new Span<byte>(mask, Bytes);
+                allowed.Clear();
+                if (sched_getaffinity(0, Bytes, mask) != 0) return false;
+                int skip = index % Environment.ProcessorCount, chosen = -1;
+                for (int core = 0; core < 8 * Bytes && chosen < 0; core++)
+                    if ((mask[core >> 3] >> (core & 7) & 1) != 0 && skip-- == 0) chosen = core;
+                if (chosen < 0) return false;
+                allowed.Clear();
+                mask[chosen >> 3] = (byte)(1 << (chosen & 7));
+                return sched_setaffinity(0, Bytes, mask) == 0;
             }
-            else if (OperatingSystem.IsWindows() && core < 64)
-            {
-                _ = SetThreadAffinityMask(GetCurrentThread(), (nuint)1 << core);
-            }
+
+            return OperatingSystem.IsWindows() && Environment.ProcessorCount <= 64
+                && SetThreadAffinityMask(GetCurrentThread(), (nuint)1 << (index % Environment.ProcessorCount)) != 0;
         }
+
+        [LibraryImport("libc")]
+        private static partial int sched_getaffinity(int thread, nuint size, byte* mask);
 
         [LibraryImport("libc")]
         private static partial int sched_setaffinity(int thread, nuint size, byte* mask);
