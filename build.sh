@@ -142,7 +142,7 @@ test_full() {
     ((failed > 0)) && return
     suite 900 'tests, full tier' '' -trait tier=full
     # What a lesser machine would run; the switches are the runtime's own.
-    local narrow=(-class 'Treeline.Tests.Kernels.*' -trait- tier=full)
+    local narrow=(-class 'Treeline.Tests.Kernels.*' -class Treeline.Tests.Managed.Models.GoldenModelTests -trait- tier=full)
     suite 300 'kernels and a model, AVX-512 off' DOTNET_EnableAVX512=0 "${narrow[@]}"
     suite 300 'kernels and a model, AVX2 off' DOTNET_EnableAVX2=0 "${narrow[@]}"
     suite 600 'kernels and a model, hardware intrinsics off' DOTNET_EnableHWIntrinsic=0 "${narrow[@]}"

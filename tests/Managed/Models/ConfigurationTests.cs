@@ -53,6 +53,27 @@ public class ConfigurationTests
         }
     }
 
+    // The oracle rounds weights to the same form, so only the sums differ.
+    [Theory]
+    [InlineData("llama", true, ElementType.BFloat16, null)]
+    [InlineData("llama", false, ElementType.Float16, null)]
+    [InlineData("gpt2", true, ElementType.Float16, WeightForm.InPlace)]
+    [InlineData("llama", true, ElementType.BFloat16, WeightForm.InPlace)]
+    [InlineData("gpt2", false, ElementType.Float32, WeightForm.BFloat16)]
+    public void Narrow_weights_agree_with_the_oracle(string model, bool linear, ElementType stored, WeightForm? form)
+    {
+        using var folder = new TemporaryFolder();
+        new TinyCheckpoint(model, linear, seed: 5).Save(folder.Path, stored);
+        int[] ids = [.. Enumerable.Range(0, 40).Select(i => i * 97 % TinyCheckpoint.Vocabulary)];
+        float[][] logits = [.. new[] { "oracle", "cpu" }.Select(name =>
+        {
+            using KernelBackend backend = BackendsUnderTest.Open(name);
+            using var rig = new ModelRig(CausalModel.Load(folder.Path, backend, new LoadOptions { WeightForm = form }));
+            return rig.Advance(0, ids);
+        })];
+        Close.To(logits[0], logits[1], Close.Logits, "logits");
+    }
+
     // What is stored more precisely than the kernels read is read as float32, which these numbers are.
     [Theory]
     [InlineData("llama", true)]
