@@ -86,23 +86,14 @@ internal sealed class ToyModel : CausalModel
         Backend.Linear(s.Stream, _key, null, s.Key);
         Backend.Linear(s.Stream, _value, null, s.Value);
         var inputs = new AttentionInputs(s.QueryHeads, s.KeyHeads, s.ValueHeads);
+        Backend.Attend(_layer, state[0], step, inputs, s.AttendedHeads);
         if (FailOnceAt is { } bad && tokens.Contains(bad))
         {
             FailOnceAt = null;
-            try
-            {
-                Backend.Attend(_layer, state[0], step, inputs with { Value = _gain }, s.AttendedHeads);
-            }
-            catch (ArgumentException)
-            {
-                // Refused before anything moved; fail as a kernel does, in the middle.
-            }
-
-            state.Fail(step);
+            state.Abandon(step);
             throw new InvalidOperationException("toy: a kernel failed");
         }
 
-        Backend.Attend(_layer, state[0], step, inputs, s.AttendedHeads);
         Backend.Add(s.Stream, s.Attended, s.Stream);
         state.Complete(step);
         if (step.LogitCount > 0)
