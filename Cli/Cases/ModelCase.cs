@@ -40,7 +40,7 @@ internal sealed class ModelCase : GoldenCase
         int[] prompt = WantsGreedy ? Ids("prompt") : [];
         int greedyTokens = WantsGreedy ? GreedyTokens() : 0;
 
-        using CausalModel model = CausalModel.Load(_folder, backend, new LoadOptions { Logger = options.Logger });
+        using CausalModel model = CausalModel.Load(_folder, backend, new LoadOptions { Tokenizer = false, Logger = options.Logger });
         TokenIds.RequireKnown($"{File.Path}: ids", ids, model.VocabularySize);
         TokenIds.RequireKnown($"{File.Path}: prompt", prompt, model.VocabularySize);
         if (WantsHeads && model.Medusa is null) throw ToolException.Input($"{_folder}: medusa_logits are wanted, but there are no Medusa heads");

@@ -31,7 +31,7 @@ internal sealed class LogitsCommand : ToolCommand<LogitsSettings>
         OutputPlace place = OutputPlace.Claim(settings.Out);
         int[] ids = TokenIds.Read("--ids", settings.Ids, terminal);
         using KernelBackend backend = settings.OpenBackend();
-        using CausalModel model = settings.Load(backend, terminal);
+        using CausalModel model = settings.Load(backend, terminal, tokenizer: false);
         TokenIds.RequireKnown("--ids", ids, model.VocabularySize);
 
         using Progress progress = terminal.Progress("tokens");

@@ -19,9 +19,9 @@ internal class ModelSettings : BackendSettings
     /// <exception cref="ToolException">None was given, or there is none.</exception>
     public string Folder() => RequireFolder("--model", Model);
 
-    /// <summary>Loads the model.</summary>
-    public CausalModel Load(KernelBackend backend, Terminal terminal) =>
-        CausalModel.Load(Folder(), backend, new LoadOptions { Strict = Strict, Logger = new StderrLogger(terminal) });
+    /// <summary>Loads the model, with its tokenizer where texts come in or go out.</summary>
+    public CausalModel Load(KernelBackend backend, Terminal terminal, bool tokenizer = true) =>
+        CausalModel.Load(Folder(), backend, new LoadOptions { Strict = Strict, Tokenizer = tokenizer, Logger = new StderrLogger(terminal) });
 
     internal static string RequireFolder(string option, string? path)
     {

@@ -6,6 +6,7 @@ namespace Treeline;
 internal sealed class TextStream
 {
     private readonly IReadOnlyList<string> _stops;
+    private readonly int _known;                            // vocabularies are padded: ids from here on stand for no text
     private readonly StreamingDetokenizer _characters;
     private readonly StringBuilder _text = new();           // decoded, not yet taken
     private int _ready;                                     // characters of _text that no stop string can claim any more
@@ -17,6 +18,7 @@ internal sealed class TextStream
     {
         _characters = new StreamingDetokenizer(tokenizer, continues);
         _stops = stops;
+        _known = tokenizer.VocabularySize;
     }
 
     /// <summary>Number of characters given out so far.</summary>
@@ -25,6 +27,7 @@ internal sealed class TextStream
     /// <summary>Adds a token's characters; true where they complete a stop string (the text then ends before it).</summary>
     public bool Push(int token)
     {
+        if (token >= _known) return false;
         _text.Append(_characters.Next(token));
         if (FindStop() is int stop)
         {

@@ -16,6 +16,9 @@ public sealed record LoadOptions
     /// </remarks>
     public WeightForm? WeightForm { get; init; }
 
+    /// <summary>False: the tokenizer's files are not looked at and <see cref="CausalModel.Tokenizer"/> is null, for callers whose texts are tokens already.</summary>
+    public bool Tokenizer { get; init; } = true;
+
     /// <summary>Hears of tensors that the model does not know; null: nobody does.</summary>
     public ILogger? Logger { get; init; }
 }

@@ -20,7 +20,7 @@ internal static partial class ModelLoader
         {
             weights = Open(folder);
             medusa = ResidualMedusaHeads.Load(folder, config, Open, unused);
-            var extras = new ModelExtras(TextTokenizer.Load(folder), medusa);
+            var extras = new ModelExtras(options.Tokenizer ? TextTokenizer.Load(folder) : null, medusa);
             (CausalModel model, Func<ModelConfig, string, bool> isKnownUnused) = config.ModelType == "gpt2"
                 ? ((CausalModel)new Gpt2Model(config, weights, extras), (Func<ModelConfig, string, bool>)Gpt2Model.IsKnownUnused)
                 : (new LlamaModel(config, weights, extras), LlamaModel.IsKnownUnused);

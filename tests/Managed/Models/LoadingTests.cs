@@ -181,6 +181,17 @@ public sealed class LoadingTests : IDisposable
     }
 
     [Fact]
+    public void A_tokenizer_that_cannot_be_read_stops_only_those_who_want_it()
+    {
+        string from = Path.Combine(Golden.Copies, "models", "llama-softmax");
+        foreach (string file in Directory.EnumerateFiles(from)) File.Copy(file, Path.Combine(_folder.Path, Path.GetFileName(file)));
+        _folder.Write("tokenizer.json", "{\"model\":{\"type\":\"Unigram\"}}");
+        Assert.Contains("Unigram", Assert.Throws<CheckpointException>(() => CausalModel.Load(_folder.Path, _backend)).Message, StringComparison.Ordinal);
+        using CausalModel model = CausalModel.Load(_folder.Path, _backend, new LoadOptions { Tokenizer = false });
+        Assert.Null(model.Tokenizer);
+    }
+
+    [Fact]
     public void What_is_no_folder_of_a_model_is_refused()
     {
         Assert.Contains("folder not found", Refused(path: _folder.At("nowhere")), StringComparison.Ordinal);

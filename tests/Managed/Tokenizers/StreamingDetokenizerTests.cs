@@ -95,6 +95,16 @@ public sealed class StreamingDetokenizerTests : IDisposable
         Assert.Equal("a😀", stream.Take());
     }
 
+    [Fact]
+    public void Tokens_that_pad_a_vocabulary_are_no_text()
+    {
+        var stream = new TextStream(Open("bytes"), ["b"]);
+        Assert.False(stream.Push('a'));
+        Assert.False(stream.Push(256));
+        Assert.Equal("a", stream.Take());
+        Assert.Throws<ArgumentException>(() => new StreamingDetokenizer(Open("bytes")).Push(256));
+    }
+
     private TextTokenizer Open(string kind)
     {
         if (kind == "shipped") return TextTokenizer.Load(Path.Combine(Sources.Root, "models", "shakespeare-2m"))!;
