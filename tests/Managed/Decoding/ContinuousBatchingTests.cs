@@ -49,7 +49,11 @@ public class ContinuousBatchingTests
                 int[] prompt = SpeculationTests.Prompt(random);
                 var options = new GenerationOptions
                 {
-                    MaxTokens = 40, Temperature = random.Pick(0f, 0.8f, 1f), Seed = (ulong)i, Acceptance = Acceptance.Typical, TypicalThreshold = random.Pick(0.02f, 0.05f),
+                    MaxTokens = 40,
+                    Temperature = random.Pick(0f, 0.8f, 1f),
+                    Seed = (ulong)i,
+                    Acceptance = Acceptance.Typical,
+                    TypicalThreshold = random.Pick(0.02f, 0.05f),
                     Drafter = random.Pick(Drafter.Lookup, Drafter.Medusa),
                 };
                 int[] want = SpeculationTests.Generate(model, prompt, options);

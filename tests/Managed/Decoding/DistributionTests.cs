@@ -48,7 +48,12 @@ public class DistributionTests
         {
             var options = new GenerationOptions
             {
-                MaxTokens = 8000, Temperature = 1, Seed = seed, Drafter = Drafter.Medusa, TreePolicy = TreePolicy.Medusa63, Processors = [new Custom((_, row) => logits.CopyTo(row))],
+                MaxTokens = 8000,
+                Temperature = 1,
+                Seed = seed,
+                Drafter = Drafter.Medusa,
+                TreePolicy = TreePolicy.Medusa63,
+                Processors = [new Custom((_, row) => logits.CopyTo(row))],
             };
             int[] text = SpeculationTests.Generate(model, [1], options);
             var counts = new long[Vocabulary * Vocabulary];

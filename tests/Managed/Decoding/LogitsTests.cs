@@ -22,7 +22,14 @@ public class LogitsTests
             // Whatever changes what is drawn does not change what the model thinks of it.
             var options = new GenerationOptions
             {
-                MaxTokens = 40, Temperature = 0.8f, TopP = 0.9f, RepetitionPenalty = 1.2f, Processors = [new NoTriples()], Seed = 4, Drafter = drafter, LogProbabilities = true,
+                MaxTokens = 40,
+                Temperature = 0.8f,
+                TopP = 0.9f,
+                RepetitionPenalty = 1.2f,
+                Processors = [new NoTriples()],
+                Seed = 4,
+                Drafter = drafter,
+                LogProbabilities = true,
             };
             GeneratedToken[] got = [.. model.GenerateTokens(prompt, options, cancellation: TestContext.Current.CancellationToken)];
             double[] want = LogProbabilities(exact, [.. prompt, .. got.Select(token => token.Token)], prompt.Length);
@@ -60,7 +67,9 @@ public class LogitsTests
         List<int[]> seen = [];
         var options = new GenerationOptions
         {
-            MaxTokens = 30, CustomDrafter = new Fixed(guesses, levels: 3, ranks: 3), TreePolicy = TreePolicy.Choices(choices),
+            MaxTokens = 30,
+            CustomDrafter = new Fixed(guesses, levels: 3, ranks: 3),
+            TreePolicy = TreePolicy.Choices(choices),
             Processors = [new Custom((path, _) => seen.Add(path.ToArray()))],
         };
         Sequence sequence = batch.Add([1, 2, 3], options), other = batch.Add([4], options with { Processors = [] });

@@ -22,8 +22,13 @@ public class SequenceSnapshotTests
             int[] prompt = SpeculationTests.Prompt(random);
             GenerationOptions options = SpeculationTests.Options(random) with
             {
-                MaxTokens = 40, Processors = [], Drafter = random.Pick(Enum.GetValues<Drafter>()), TreePolicy = random.Pick(TreePolicy.Auto, TreePolicy.Chain(2), TreePolicy.Medusa63, TreePolicy.Choices([[0], [1], [1, 2]])),
-                LogProbabilities = random.Chance(0.5), StopStrings = random.Chance(0.5) ? ["ab", "cde"] : [], StopTokens = random.Pick<int[]?>(null, [], [3]),
+                MaxTokens = 40,
+                Processors = [],
+                Drafter = random.Pick(Enum.GetValues<Drafter>()),
+                TreePolicy = random.Pick(TreePolicy.Auto, TreePolicy.Chain(2), TreePolicy.Medusa63, TreePolicy.Choices([[0], [1], [1, 2]])),
+                LogProbabilities = random.Chance(0.5),
+                StopStrings = random.Chance(0.5) ? ["ab", "cde"] : [],
+                StopTokens = random.Pick<int[]?>(null, [], [3]),
             };
             using var first = new DecodingBatch(model, new DecodingBatchOptions { PrefillChunk = 20 });
             Sequence sequence = first.Add(prompt, options);
