@@ -21,7 +21,7 @@ public static class Program
             pressed.Cancel = !cancellation.IsCancellationRequested;         // a second Ctrl-C ends the process at once
             cancellation.Cancel();
         };
-        using var input = new StreamReader(Console.OpenStandardInput(), TextSource.Strict);   // UTF-8, whatever the terminal's own encoding
+        using StreamReader input = TextSource.Reader(Console.OpenStandardInput());      // UTF-8, whatever the terminal's own encoding
         return Run(args, input, new StreamWriter(new AnswerStream(Console.OpenStandardOutput())), Console.Error, !Console.IsErrorRedirected, cancellation.Token);
     }
 

@@ -24,7 +24,7 @@ internal sealed record Terminal(TextReader In, TextWriter Out, TextWriter Error,
         }
         catch (DecoderFallbackException e)
         {
-            throw ToolException.Input($"standard input: expected a text in UTF-8 ({e.Message})", e);
+            throw ToolException.Input("standard input: expected a text in UTF-8, got a byte that is none", e);
         }
     }
 

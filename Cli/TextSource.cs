@@ -5,8 +5,12 @@ namespace Treeline.Cli;
 /// <summary>Texts that a verb reads.</summary>
 internal static class TextSource
 {
-    /// <summary>Refuses bytes that are none of UTF-8's, where the usual one would put other characters in their place.</summary>
-    public static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
+    // Refuses bytes that are none of UTF-8's, where the usual one would put other characters in their place.
+    private static readonly UTF8Encoding Strict = new(encoderShouldEmitUTF8Identifier: true, throwOnInvalidBytes: true);
+
+    /// <summary>Reads UTF-8, with its mark or without, and nothing else: where a mark of another encoding stands, that is no text.</summary>
+    /// <param name="bytes">The text's bytes; closed with the reader.</param>
+    public static StreamReader Reader(Stream bytes) => new(bytes, Strict, detectEncodingFromByteOrderMarks: false);
 
     /// <summary>A text given as an option's value; <c>-</c>: standard input.</summary>
     public static string Value(string text, Terminal terminal) => text == "-" ? terminal.ReadInput() : text;
@@ -18,7 +22,8 @@ internal static class TextSource
         if (path == "-") return terminal.ReadInput();
         try
         {
-            return System.IO.File.ReadAllText(path, Strict);
+            byte[] bytes = System.IO.File.ReadAllBytes(path);
+            return Strict.GetString(bytes.AsSpan().StartsWith(Strict.Preamble) ? bytes.AsSpan(Strict.Preamble.Length) : bytes);
         }
         catch (Exception e) when (e is FileNotFoundException or DirectoryNotFoundException)
         {

@@ -29,7 +29,7 @@ internal sealed class RunSettings : BackendSettings
 /// <summary>Computes recorded cases and compares with what was recorded.</summary>
 internal sealed class RunCommand : ToolCommand<RunSettings>
 {
-    private sealed record Result(string Path, GoldenCase? Case, IReadOnlyList<CaseOutput> Outputs, string? File, string? Problem, int ExitCode);
+    private sealed record Result(string Path, string? Op, string? Kind, IReadOnlyList<CaseOutput> Outputs, string? File, string? Problem, int ExitCode);
 
     protected override int Run(RunSettings settings, Terminal terminal)
     {
@@ -69,12 +69,16 @@ internal sealed class RunCommand : ToolCommand<RunSettings>
             using Progress progress = terminal.Progress(GoldenCase.NameOf(path));
             IReadOnlyList<CaseOutput> outputs = golden.Run(backend, new CaseOptions(settings.Stepwise, tolerance, progress.Report, new StderrLogger(terminal)), terminal.Cancellation);
             place?.Save(outputs.Select(output => output.Got));
-            return new Result(path, golden, outputs, place?.FullPath, null, outputs.All(output => output.IsWithin) ? ExitCodes.Success : ExitCodes.Mismatch);
+            return new Result(path, golden.Op, golden.Kind, outputs, place?.FullPath, null, outputs.All(output => output.IsWithin) ? ExitCodes.Success : ExitCodes.Mismatch);
         }
         catch (Exception e)
         {
             string message = Program.MessageOf(e);
-            return new Result(path, golden, [], null, message.Contains(path, StringComparison.Ordinal) ? message : $"{path}: {message}", ExitCodes.Of(e));
+            return new Result(path, golden?.Op, golden?.Kind, [], null, message.Contains(path, StringComparison.Ordinal) ? message : $"{path}: {message}", ExitCodes.Of(e));
+        }
+        finally
+        {
+            golden?.Dispose();
         }
     }
 
@@ -132,8 +136,8 @@ internal sealed class RunCommand : ToolCommand<RunSettings>
             json.WriteStartObject();
             json.WriteString("case", result.Path);
             json.WriteString("name", GoldenCase.NameOf(result.Path));
-            json.WriteString("op", result.Case?.Op);
-            json.WriteString("kind", result.Case?.Kind);
+            json.WriteString("op", result.Op);
+            json.WriteString("kind", result.Kind);
             json.WriteNumber("exit_code", result.ExitCode);
             json.WriteString("problem", result.Problem);
             json.WriteString("file", result.File);

@@ -6,6 +6,9 @@ namespace Treeline;
 /// <remarks>Keys that would change what is computed are known or refused by name; all others are ignored.</remarks>
 internal static class ModelConfigReader
 {
+    // Ten times as deep as any model; what is set up for each layer before its tensors are looked for stays small.
+    private const int MostLayers = 10_000;
+
     public static ModelConfig Read(string path)
     {
         string file = Directory.Exists(path) ? Path.Combine(path, "config.json") : path;
@@ -38,7 +41,7 @@ internal static class ModelConfigReader
             VocabularySize = config.Positive("vocab_size"),
             HiddenSize = hidden,
             FeedForwardSize = config.Positive("intermediate_size"),
-            Layers = config.Positive("num_hidden_layers"),
+            Layers = Layers(config, "num_hidden_layers"),
             QueryHeads = heads,
             KeyValueHeads = keyValueHeads,
             HeadDim = headDim,
@@ -65,7 +68,7 @@ internal static class ModelConfigReader
             VocabularySize = config.Positive("vocab_size"),
             HiddenSize = hidden,
             FeedForwardSize = inner ?? 4 * hidden,
-            Layers = config.Positive("n_layer"),
+            Layers = Layers(config, "n_layer"),
             QueryHeads = heads,
             KeyValueHeads = heads,
             HeadDim = Divided(config, "n_embd", hidden, "n_head", heads),
@@ -81,6 +84,9 @@ internal static class ModelConfigReader
             WeightType = WeightType(config),
         };
     }
+
+    private static int Layers(JsonFields config, string key) =>
+        config.Positive(key) is var layers && layers <= MostLayers ? layers : throw config.Bad(key, $"expected a number from 1 to {MostLayers}, got {layers}");
 
     private static int Divided(JsonFields config, string sizeKey, int size, string headsKey, int heads) => size % heads == 0
         ? size / heads

@@ -187,6 +187,16 @@ public class RunTests
     }
 
     [Fact]
+    public void A_case_that_has_been_run_is_closed()
+    {
+        using var folder = new Folder();
+        string path = CaseFiles.Copy(Attention, folder["case.safetensors"]);
+        Tool.Run("run", path, "--backend", "oracle").Succeeds();
+        using FileStream alone = new(path, FileMode.Open, FileAccess.ReadWrite, FileShare.None);
+        Assert.True(alone.Length > 0);
+    }
+
+    [Fact]
     public void Cancelled_between_steps()
     {
         using var folder = new Folder();

@@ -1,3 +1,4 @@
+using System.Text;
 using System.Text.Json;
 using Treeline.Cli;
 using Xunit;
@@ -67,6 +68,14 @@ public class TokenizeTests
     }
 
     [Fact]
+    public void A_mark_before_a_text_in_utf8_is_no_part_of_it()
+    {
+        using var folder = new Folder();
+        File.WriteAllText(folder["marked.txt"], "To be", new UTF8Encoding(encoderShouldEmitUTF8Identifier: true));
+        Assert.Equal(Tool.Run("tokenize", "--model", Model, "--text", "To be").Succeeds().Out, Tool.Run("tokenize", "--model", Model, "--file", folder["marked.txt"]).Succeeds().Out);
+    }
+
+    [Fact]
     public void What_cannot_be_read_is_refused()
     {
         using var folder = new Folder();
@@ -77,6 +86,10 @@ public class TokenizeTests
         Tool.Run("tokenize", "--model", Model, "--ids", "1,1024").Refuses(ExitCodes.Input, "0 to 1023", "1024");
         File.WriteAllBytes(folder["latin.txt"], [(byte)'a', 0xE9, (byte)'b']);
         Tool.Run("tokenize", "--model", Model, "--file", folder["latin.txt"]).Refuses(ExitCodes.Input, "latin.txt", "UTF-8");
+        File.WriteAllBytes(folder["late.txt"], [.. Enumerable.Repeat((byte)'a', 10_000), 0xFF]);
+        Tool.Run("tokenize", "--model", Model, "--file", folder["late.txt"]).Refuses(ExitCodes.Input, "late.txt", "at 10000");
+        File.WriteAllText(folder["utf16.txt"], "ab", Encoding.Unicode);
+        Tool.Run("tokenize", "--model", Model, "--file", folder["utf16.txt"]).Refuses(ExitCodes.Input, "utf16.txt", "UTF-8");
         File.WriteAllText(folder["vocab.json"], "{");
         File.WriteAllText(folder["merges.txt"], "");
         Tool.Run("tokenize", "--model", folder.Path, "--text", "a").Refuses(ExitCodes.Input, "vocab.json");

@@ -111,6 +111,7 @@ public sealed class ModelConfigTests : IDisposable
     [InlineData("vocab_size", "320.5", "vocab_size: expected a whole number")]
     [InlineData("vocab_size", "-1", "vocab_size: expected a number from 1 on")]
     [InlineData("vocab_size", "99999999999", "vocab_size: expected a whole number")]
+    [InlineData("num_hidden_layers", "1000000000", "num_hidden_layers: expected a number from 1 to 10000, got 1000000000")]
     [InlineData("hidden_size", "66", "hidden_size: expected a multiple of num_attention_heads 4")]
     [InlineData("head_dim", "5", "head_dim: expected an even number")]
     [InlineData("head_dim", "2000000000", "too many")]
