@@ -1,4 +1,5 @@
 using System.Reflection;
+using System.Text.RegularExpressions;
 using Spectre.Console;
 using Spectre.Console.Cli;
 using Treeline.Cli.Commands;
@@ -6,7 +7,7 @@ using Treeline.Cli.Commands;
 namespace Treeline.Cli;
 
 /// <summary>The <c>treeline</c> tool.</summary>
-public static class Program
+public static partial class Program
 {
     /// <summary>The tool's version, the library's own.</summary>
     public static string Version { get; } = typeof(Program).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()!.InformationalVersion.Split('+')[0];
@@ -63,8 +64,12 @@ public static class Program
     {
         ExitCodes.Cancelled => "cancelled",
         ExitCodes.Internal => $"internal error: {exception.GetType().Name}: {exception.Message}",
-        _ => exception.Message,
+        _ => ParameterOfCode().Replace(exception.Message, ""),
     };
+
+    // What .NET appends to an argument's message: our messages begin with what the user knows it by.
+    [GeneratedRegex(@" \(Parameter '\w+'\)")]
+    private static partial Regex ParameterOfCode();
 
     /// <summary>All verbs.</summary>
     internal static IEnumerable<string> VerbNames => Verbs.Select(verb => verb.Name);

@@ -1,4 +1,3 @@
-using System.Runtime.InteropServices;
 using Treeline.Kernels;
 
 namespace Treeline.Cli.Cases;
@@ -30,38 +29,45 @@ internal sealed class AcceptanceCase : GoldenCase
     {
         int nodes = _tree.Count;
         int[] parents = [.. Enumerable.Range(0, nodes).Select(_tree.Parent)];
-        long[] depths = [.. Enumerable.Range(0, nodes).Select(node => (long)_tree.Depth(node))];
+        List<CaseTensor> computed = [];
+        if (Wants("parent")) computed.Add(CaseTensor.Of("parent", parents, nodes));
+        if (Wants("depth")) computed.Add(CaseTensor.Of("depth", [.. Enumerable.Range(0, nodes).Select(node => (long)_tree.Depth(node))], nodes));
+        if (Wants("attention_mask")) computed.Add(CaseTensor.Of("attention_mask", Mask(), nodes, nodes));
+        if (Wants("retrieve_indices")) computed.Add(RetrieveIndices(parents));
+        // A case of the tree alone comes without logits.
+        if (Wants("tree_tokens") || Wants("accepted"))
+        {
+            int[] tokens = Candidates(backend);
+            if (Wants("tree_tokens")) computed.Add(CaseTensor.Of("tree_tokens", Array.ConvertAll(tokens, token => (long)token), nodes));
+            int[] accepted = Wants("accepted") ? Accept(backend, tokens) : [];
+            if (Wants("accepted")) computed.Add(CaseTensor.Of("accepted", accepted, accepted.Length));
+        }
+
+        return [.. computed.Select(tensor => new CaseOutput(tensor, File.Find(tensor.Name), tolerance))];
+    }
+
+    /// <summary>1 where a column's node is on the path of a row's.</summary>
+    private int[] Mask()
+    {
+        int nodes = _tree.Count;
         var mask = new int[nodes * nodes];
         for (int i = 0; i < nodes; i++)
             for (int j = 0; j < nodes; j++) mask[i * nodes + j] = _tree.IsOnPath(j, i) ? 1 : 0;
-        int[] tokens = Candidates(backend);
-        int[] accepted = Accept(backend, tokens);
-        int leaves = 0;
-        long[] retrieve = RetrieveIndices(parents, ref leaves);
-
-        CaseTensor[] computed =
-        [
-            CaseTensor.Of("parent", parents, nodes),
-            CaseTensor.Of("depth", depths, nodes),
-            CaseTensor.Of("attention_mask", mask, nodes, nodes),
-            CaseTensor.Of("retrieve_indices", retrieve, leaves, _tree.Levels),
-            CaseTensor.Of("tree_tokens", Array.ConvertAll(tokens, token => (long)token), nodes),
-            CaseTensor.Of("accepted", accepted, accepted.Length),
-        ];
-        return [.. computed.Where(tensor => Wants(tensor.Name)).Select(tensor => new CaseOutput(tensor, File.Find(tensor.Name), tolerance))];
+        return mask;
     }
 
     /// <summary>Node 0 carries the base's best token, a choice c of length n the c[n-1]-th best of head n-1.</summary>
     private int[] Candidates(KernelBackend backend)
     {
-        float[] best = File.Require("base_logits").ToFloat32();
-        CheckpointTensor heads = File.Require("medusa_logits", -1, best.Length);
+        float[] best = File.Floats("base_logits");
+        float[] guessed = File.Floats("medusa_logits", -1, best.Length);
+        int heads = best.Length == 0 ? 0 : guessed.Length / best.Length;
         int topk = Math.Min(File.Whole("topk", 10), best.Length);
         if (topk < 1) throw ToolException.Input($"{Path}: topk: expected 1 or more, got {topk}");
         foreach (int[] choice in _choices)
         {
-            if (choice.Length > heads.Shape[0] || choice[^1] >= topk)
-                throw ToolException.Input($"{Path}: choices: [{string.Join(", ", choice)}] needs more than {heads.Shape[0]} heads or the best {topk} tokens");
+            if (choice.Length > heads || choice[^1] >= topk)
+                throw ToolException.Input($"{Path}: choices: [{string.Join(", ", choice)}] needs more than {heads} heads or the best {topk} tokens");
         }
 
         var tokens = new int[_tree.Count];
@@ -73,9 +79,9 @@ internal sealed class AcceptanceCase : GoldenCase
         }
 
         if (_choices.Length == 0) return tokens;
-        using DeviceTensor guesses = backend.Upload<float>(heads.ToFloat32(), heads.Shape[0], best.Length);
-        using DeviceTensor values = backend.Allocate(ElementType.Float32, heads.Shape[0], topk);
-        using DeviceTensor indices = backend.Allocate(ElementType.Int32, heads.Shape[0], topk);
+        using DeviceTensor guesses = backend.Upload<float>(guessed, heads, best.Length);
+        using DeviceTensor values = backend.Allocate(ElementType.Float32, heads, topk);
+        using DeviceTensor indices = backend.Allocate(ElementType.Int32, heads, topk);
         backend.TopK(guesses, values, indices);
         int[] ranked = backend.Download<int>(indices);
         for (int i = 0; i < _choices.Length; i++) tokens[i + 1] = ranked[(_choices[i].Length - 1) * topk + _choices[i][^1]];
@@ -84,10 +90,10 @@ internal sealed class AcceptanceCase : GoldenCase
 
     private int[] Accept(KernelBackend backend, int[] tokens)
     {
-        CheckpointTensor stored = File.Require("node_logits", _tree.Count, -1);
+        float[] stored = File.Floats("node_logits", _tree.Count, -1);
         var step = new Step();
         step.Verify(0, _tree);
-        using DeviceTensor logits = backend.Upload<float>(stored.ToFloat32(), stored.Shape);
+        using DeviceTensor logits = backend.Upload<float>(stored, _tree.Count, stored.Length / _tree.Count);
         using DeviceTensor nodes = backend.Upload<int>(tokens, tokens.Length);
         using DeviceTensor accepted = backend.Allocate(ElementType.Int32, 1, step.MaxDepth);
         if (Kind == "greedy")
@@ -106,9 +112,10 @@ internal sealed class AcceptanceCase : GoldenCase
     }
 
     /// <summary>One row a leaf, last leaf first: its path from the root, padded with -1.</summary>
-    private long[] RetrieveIndices(int[] parents, ref int leaves)
+    private CaseTensor RetrieveIndices(int[] parents)
     {
         List<long> rows = [];
+        int leaves = 0;
         Span<int> path = stackalloc int[_tree.Levels];
         for (int node = _tree.Count - 1; node >= 0; node--)
         {
@@ -118,6 +125,6 @@ internal sealed class AcceptanceCase : GoldenCase
             for (int i = 0; i < path.Length; i++) rows.Add(i < count ? path[i] : -1);
         }
 
-        return CollectionsMarshal.AsSpan(rows).ToArray();
+        return CaseTensor.Of("retrieve_indices", [.. rows], leaves, _tree.Levels);
     }
 }

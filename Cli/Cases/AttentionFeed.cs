@@ -93,9 +93,9 @@ internal sealed class AttentionFeed : IDisposable
             return new Rows
             {
                 Tokens = tokens,
-                Query = file.Require(prefix + "q", tokens, spec.QueryHeads, spec.HeadDim).ToFloat32(),
-                Key = file.Require(prefix + "k", tokens, spec.KeyValueHeads, spec.HeadDim).ToFloat32(),
-                Value = file.Require(prefix + "v", tokens, spec.KeyValueHeads, spec.ValueDim).ToFloat32(),
+                Query = file.Floats(prefix + "q", tokens, spec.QueryHeads, spec.HeadDim),
+                Key = file.Floats(prefix + "k", tokens, spec.KeyValueHeads, spec.HeadDim),
+                Value = file.Floats(prefix + "v", tokens, spec.KeyValueHeads, spec.ValueDim),
             };
         }
 

@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Text.Json;
+using Treeline.Kernels;
 
 namespace Treeline.Cli.Cases;
 
@@ -88,6 +89,14 @@ internal sealed class CaseFile : IDisposable
         bool fits = shape.IsEmpty || tensor.Shape.Length == shape.Length;
         for (int i = 0; fits && i < shape.Length; i++) fits = shape[i] < 0 || shape[i] == tensor.Shape[i];
         return fits ? tensor : throw ToolException.Input($"{Path}: {name}: expected [{string.Join(", ", shape.ToArray())}], got {tensor}");
+    }
+
+    /// <summary>The real numbers of an input tensor that must be there; the shape as for <see cref="Require"/>.</summary>
+    /// <exception cref="ToolException">It is missing, of another shape, or holds integers.</exception>
+    public float[] Floats(string name, params ReadOnlySpan<int> shape)
+    {
+        CheckpointTensor tensor = Require(name, shape);
+        return tensor.ElementType.IsFloat() ? tensor.ToFloat32() : throw ToolException.Input($"{Path}: {name}: expected floating-point numbers, got {tensor}");
     }
 
     /// <summary>Refuses a case that asks for tensors which its operation does not give.</summary>

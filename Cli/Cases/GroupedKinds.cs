@@ -86,7 +86,7 @@ internal static class GroupedKinds
         if (stored is null) throw ToolException.Input($"{file.Path}: conv_weight is missing for conv_kernel_size {kernel}");
         if (kernel < 0 || kernel % 2 == 0 || !stored.Shape.SequenceEqual([heads, 1, kernel, 1]))
             throw ToolException.Input($"{file.Path}: conv_weight: expected [{heads}, 1, {kernel}, 1] with an odd kernel, got {stored}");
-        float[] weight = stored.ToFloat32();
+        float[] weight = file.Floats("conv_weight");
         int half = kernel / 2;
         var taps = new float[heads * (half + 1)];
         for (int h = 0; h < heads; h++)

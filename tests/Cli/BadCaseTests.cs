@@ -80,6 +80,21 @@ public class BadCaseTests
         Refused(path, folder, ExitCodes.Input, tensor == "parent" && integers.Length == 7 ? "node 6" : tensor);
     }
 
+    [Theory]
+    [InlineData(Attention, "q")]
+    [InlineData(Attention, "conv_weight")]
+    [InlineData(Tree, "prefix_v")]
+    [InlineData(Acceptance, "base_logits")]
+    [InlineData(Acceptance, "medusa_logits")]
+    [InlineData(Acceptance, "node_logits")]
+    public void Integers_are_no_real_numbers(string name, string tensor)
+    {
+        using var folder = new Folder();
+        using SafetensorsFile original = SafetensorsFile.Open(Golden.Locate(name));
+        string path = CaseFiles.Copy(name, folder["case.safetensors"], without: [tensor], more: writer => writer.Add(tensor, original[tensor].Shape, new int[original[tensor].Count]));
+        Refused(path, folder, ExitCodes.Input, $"{tensor}: expected floating-point numbers");
+    }
+
     [Fact]
     public void A_tree_over_the_limit_is_refused()
     {

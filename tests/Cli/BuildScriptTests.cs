@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using System.Text.Json;
 using Treeline.Tests.Harness;
 using Xunit;
 
@@ -20,9 +19,29 @@ public class BuildScriptTests
         }
     }
 
+    [Theory]
+    [InlineData]
+    [InlineData("frobnicate")]
+    [InlineData("--help")]
+    [InlineData("test", "half")]
+    public void An_unknown_verb_shows_the_usage(params string[] args)
+    {
+        ToolRun run = Script(Golden.Repository, args);
+        Assert.Equal(2, run.Code);
+        Assert.Equal("", run.Out);
+        Assert.StartsWith("usage: ./build.sh VERB", run.Error, StringComparison.Ordinal);
+    }
+
     private static string? Text(string workingDirectory, params string[] args)
     {
-        var start = new ProcessStartInfo("bash", [Path.Combine(Golden.Repository, "build.sh"), "treeline", "tokenize", "--model", ModelFolder.Shakespeare, "--json", .. args])
+        ToolRun run = Script(workingDirectory, ["treeline", "tokenize", "--model", ModelFolder.Shakespeare, "--json", .. args]);
+        Assert.True(run.Code == 0, run.Error);
+        return run.Json.GetProperty("text").GetString();
+    }
+
+    private static ToolRun Script(string workingDirectory, string[] args)
+    {
+        var start = new ProcessStartInfo("bash", [Path.Combine(Golden.Repository, "build.sh"), .. args])
         {
             WorkingDirectory = workingDirectory,
             RedirectStandardOutput = true,
@@ -32,7 +51,6 @@ public class BuildScriptTests
         Task<string> error = process.StandardError.ReadToEndAsync();
         string output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
-        Assert.True(process.ExitCode == 0, error.Result);
-        return JsonDocument.Parse(output).RootElement.GetProperty("text").GetString();
+        return new ToolRun(process.ExitCode, output, error.Result);
     }
 }

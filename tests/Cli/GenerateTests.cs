@@ -105,6 +105,15 @@ public class GenerateTests
     }
 
     [Fact]
+    public void Messages_are_without_the_names_that_only_the_code_knows()
+    {
+        using var folder = new Folder();
+        File.WriteAllText(folder["tree.json"], "[[0], [0]]");
+        ToolRun run = Tool.Run("generate", "--model", Model, "--prompt", "a", "--drafter", "medusa", "--tree", folder["tree.json"]);
+        Assert.EndsWith("choices: [0] is listed twice\n", run.Error.ReplaceLineEndings("\n"), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Options_that_change_nothing_are_said_so()
     {
         ToolRun run = Tool.Run("generate", "--model", Model, "--prompt", "To be", "--max-tokens", "1", "--top-k", "5", "--tree", "medusa63");

@@ -76,6 +76,15 @@ public class RunTests
         foreach (string output in outputs) Close.To(original[output].ToFloat32(), got[output].ToFloat32(), Close.Oracle, output);
     }
 
+    [Fact]
+    public void A_case_of_a_tree_alone_needs_no_logits()
+    {
+        using var folder = new Folder();
+        string path = CaseFiles.Copy(Acceptance, folder["case.safetensors"], new() { ["outputs"] = "retrieve_indices,parent" }, without: ["base_logits", "medusa_logits", "node_logits"]);
+        ToolRun run = Tool.Run("run", path, "--backend", "oracle", "--json").Succeeds();
+        Assert.Equal(["parent", "retrieve_indices"], run.Json.GetProperty("cases")[0].GetProperty("outputs").EnumerateArray().Select(output => output.GetProperty("name").GetString()));
+    }
+
     [Theory]
     [InlineData(Attention, "kind,group_size,conv_kernel_size,alpha")]
     [InlineData(Tree, "kind,group_size,conv_kernel_size,alpha,op")]
