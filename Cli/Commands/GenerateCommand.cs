@@ -31,7 +31,9 @@ internal sealed class GenerateCommand : ToolCommand<GenerateSettings>
         var text = new StringBuilder();
         try
         {
-            while (batch.Step(terminal.Cancellation)) text.Append(Take(sequence, stream));
+            Read(batch, sequence, terminal);
+            do text.Append(Take(sequence, stream));
+            while (batch.Step(terminal.Cancellation));
         }
         catch (OperationCanceledException)
         {
@@ -48,6 +50,13 @@ internal sealed class GenerateCommand : ToolCommand<GenerateSettings>
         if (isWhole) return ExitCodes.Success;
         terminal.Fail("cancelled");
         return ExitCodes.Cancelled;
+    }
+
+    /// <summary>Steps up to the first generated token; a long prompt takes several.</summary>
+    private static void Read(DecodingBatch batch, Sequence sequence, Terminal terminal)
+    {
+        using Progress progress = terminal.Progress("prompt");
+        while (batch.Step(terminal.Cancellation) && sequence.Generated.IsEmpty) progress.Report(batch.Statistics.PromptTokens, sequence.PromptLength);
     }
 
     private static string Take(Sequence sequence, TextWriter stream)

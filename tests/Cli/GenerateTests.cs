@@ -166,6 +166,19 @@ public class GenerateTests
     }
 
     [Fact]
+    public void A_long_prompt_shows_its_progress_to_who_watches()
+    {
+        string prompt = string.Concat(Enumerable.Repeat("To be, or not to be: ", 60));
+        string[] args = ["generate", "--model", Model, "--prompt", prompt, "--max-tokens", "3"];
+        using var output = new StringWriter();
+        using var error = new StringWriter();
+        Assert.Equal(ExitCodes.Success, Program.Run(args, TextReader.Null, output, error, showsProgress: true, TestContext.Current.CancellationToken));
+        Assert.Equal(Tool.Run(args).Succeeds().Out, output.ToString());
+        Assert.StartsWith("\rprompt: 256 of ", error.ToString(), StringComparison.Ordinal);
+        Assert.EndsWith(" \r", error.ToString(), StringComparison.Ordinal);         // wiped before the text
+    }
+
+    [Fact]
     public void Cancelled_as_json_says_so()
     {
         ToolRun run = Tool.Run("", new CancellationToken(canceled: true), "generate", "--model", Model, "--prompt", "To be", "--json");
