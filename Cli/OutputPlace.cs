@@ -16,6 +16,8 @@ internal sealed class OutputPlace
     {
         string full = Path.GetFullPath(path);
         if (Path.GetFileName(full).Length == 0 || Directory.Exists(full)) throw Unwritable(path, "it is a folder");
+        // The finished file is moved to its place: root would put it where the device was.
+        if (full.StartsWith("/dev/", StringComparison.Ordinal) && !full.StartsWith("/dev/shm/", StringComparison.Ordinal)) throw Unwritable(path, "it is a device; expected a file");
         if (!Directory.Exists(Path.GetDirectoryName(full))) throw Unwritable(path, $"there is no folder {Path.GetDirectoryName(full)}");
         try
         {

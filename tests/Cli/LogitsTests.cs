@@ -102,6 +102,9 @@ public class LogitsTests
     }
 
     [Fact]
+    public void A_device_is_no_place_for_a_file() => Tool.Run("logits", "--model", Model, "--ids", "1", "--out", "/dev/no-such-device").Refuses(ExitCodes.Output, "/dev/no-such-device", "device");
+
+    [Fact]
     public void A_text_longer_than_a_softmax_model_takes_is_refused()
     {
         using var folder = new Folder();

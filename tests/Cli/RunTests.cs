@@ -192,6 +192,7 @@ public class RunTests
         using var folder = new Folder();
         File.WriteAllText(folder["file"], "");
         Tool.Run("run", Golden.Locate(Attention), "--out", folder["file/out"]).Refuses(ExitCodes.Output, "cannot be written");
+        Tool.Run("run", Golden.Locate(Attention), "--out", folder["new"], "--backend", "abacus").Refuses(ExitCodes.Unavailable, "abacus");
         Assert.Equal(["file"], folder.Files);
     }
 
