@@ -320,7 +320,7 @@ public class ContinuousBatchingTests
     /// <summary>Knows no token from 11 on.</summary>
     private sealed class Partial : TextTokenizer
     {
-        public override int VocabularySize => 11;
+        public override int VocabularySize => Vocabulary;
 
         public override int[] Encode(string text) => throw new NotSupportedException();
 

@@ -98,11 +98,12 @@ public sealed class StreamingDetokenizerTests : IDisposable
     [Fact]
     public void Tokens_that_pad_a_vocabulary_are_no_text()
     {
-        var stream = new TextStream(Open("bytes"), ["b"]);
-        Assert.False(stream.Push('a'));
-        Assert.False(stream.Push(256));
+        TextTokenizer tokenizer = Open("shipped");
+        var stream = new TextStream(tokenizer, ["stop"]);
+        Assert.False(stream.Push(tokenizer.Encode("a")[0]));
+        Assert.False(stream.Push(tokenizer.VocabularySize));
         Assert.Equal("a", stream.Take());
-        Assert.Throws<ArgumentException>(() => new StreamingDetokenizer(Open("bytes")).Push(256));
+        Assert.Throws<ArgumentException>(() => new StreamingDetokenizer(tokenizer).Push(tokenizer.VocabularySize));
     }
 
     private TextTokenizer Open(string kind)
