@@ -89,7 +89,7 @@ internal sealed class TokenizerConfig
         foreach (JsonProperty property in fields.Value.EnumerateObject())
         {
             string key = fields.Text(property);
-            if (!int.TryParse(key, NumberStyles.None, CultureInfo.InvariantCulture, out int id)) throw fields.Bad(key, "expected a token's id");
+            if (!int.TryParse(key, NumberStyles.None, CultureInfo.InvariantCulture, out int id) || !TokenizerText.IsId(id)) throw fields.Bad(key, "expected a token's id");
             _added.Add(AddedTokenOf(fields.Nested(key, property.Value), id));
         }
     }
@@ -103,5 +103,5 @@ internal sealed class TokenizerConfig
         fields.OptionalBool("single_word") ?? false);
 
     /// <summary>A key's value as a token's id.</summary>
-    public static int TokenId(JsonFields fields, string key) => fields.Int(key) is var id && id >= 0 ? id : throw fields.Bad(key, $"expected a token's id, got {id}");
+    public static int TokenId(JsonFields fields, string key) => fields.Int(key) is var id && TokenizerText.IsId(id) ? id : throw fields.Bad(key, $"expected a token's id, got {id}");
 }

@@ -23,5 +23,8 @@ internal static class TokenizerText
     /// <summary>A character for a message.</summary>
     public static string Shown(Rune rune) => Rune.IsControl(rune) ? $"U+{rune.Value:X4}" : $"'{rune}' (U+{rune.Value:X4})";
 
+    /// <summary>Whether a number may be a token's id: the size of the vocabulary is one more.</summary>
+    public static bool IsId(int number) => number is >= 0 and < int.MaxValue;
+
     public static ArgumentException UnknownToken(int token, int size) => new($"token: expected one of the vocabulary's (0 to {size - 1}), got {token}", nameof(token));
 }

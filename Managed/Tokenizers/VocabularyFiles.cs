@@ -44,7 +44,7 @@ internal static class VocabularyFiles
         {
             // Not by its name: looking up each of 128,000 would go through all the others.
             string name = fields.Text(property);
-            if (property.Value.ValueKind != JsonValueKind.Number || !property.Value.TryGetInt32(out int id) || id < 0) throw fields.Bad(name, "expected a token's id");
+            if (property.Value.ValueKind != JsonValueKind.Number || !property.Value.TryGetInt32(out int id) || !TokenizerText.IsId(id)) throw fields.Bad(name, "expected a token's id");
             vocabulary.Add(name, id);
         }
 

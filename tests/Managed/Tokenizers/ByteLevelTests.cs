@@ -188,6 +188,7 @@ public sealed class ByteLevelTests : IDisposable
     [InlineData("{\"a\":0,\"b\":0}", "token 0 has two names")]
     [InlineData("{\"a\":-1}", "a: expected a token's id")]
     [InlineData("{\"a\":\"x\"}", "a: expected a token's id")]
+    [InlineData("{\"a\":2147483647}", "a: expected a token's id")]
     [InlineData("{\"a\":0,\"a\":1}", "JSON")]
     [InlineData("{\"a\":0", "JSON")]
     [InlineData("{\"\\ud800\":0}", "vocab.json: Cannot read")]

@@ -98,6 +98,18 @@ public sealed class SentencePieceTests : IDisposable
         Assert.Equal([Piece("▁ab"), Eos], Load(Small()).Encode("ab"));
     }
 
+    [Theory]
+    [InlineData("added_tokens.json", """{"<|im|>":2147483647}""")]
+    [InlineData("added_tokens.json", """{"<|im|>":-1}""")]
+    [InlineData("tokenizer_config.json", """{"added_tokens_decoder":{"2147483647":{"content":"<|im|>"}}}""")]
+    public void Numbers_that_are_no_tokens_are_refused(string file, string content)
+    {
+        _folder.Write(file, content);
+        string message = Assert.Throws<CheckpointException>(() => Load(Small())).Message;
+        Assert.Contains(file, message, StringComparison.Ordinal);
+        Assert.Contains("expected a token's id", message, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void Special_tokens_are_found_in_a_text()
     {
