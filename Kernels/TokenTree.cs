@@ -80,7 +80,7 @@ public sealed class TokenTree
         for (int i = 0; i < parents.Length; i++)
         {
             if (parents[i] < -1 || parents[i] >= i)
-                throw new ArgumentException($"parents: node {i}: expected -1 to {i - 1}, got {parents[i]}", nameof(parents));
+                throw new ArgumentException($"parents: node {i}: expected {(i == 0 ? "-1" : $"-1 to {i - 1}")}, got {parents[i]}", nameof(parents));
             path &= parents[i] == i - 1;
         }
 

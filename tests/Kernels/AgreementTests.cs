@@ -7,7 +7,7 @@ namespace Treeline.Tests.Kernels;
 /// <summary>Every backend against the oracle, and the variants of one backend against each other, over whole lives of sequences.</summary>
 public class AgreementTests
 {
-    private const int QuickSeeds = 15, FullSeeds = 400;
+    private const int QuickSeeds = 15, FullSeeds = 80;
 
     public static TheoryData<string, int> Quick => new(from attention in Attending from seed in Enumerable.Range(0, QuickSeeds) select (attention, seed));
 

@@ -7,7 +7,7 @@ namespace Treeline.Tests.Kernels;
 /// <summary>A token's result depends on its path alone: every property bit for bit, on every backend that says so.</summary>
 public class ExactnessTests
 {
-    private const int QuickSeeds = 8, FullSeeds = 300;
+    private const int QuickSeeds = 8, FullSeeds = 60;
 
     public static TheoryData<string, string, int> Quick => new(
         from name in BackendsUnderTest.LosslessNames from attention in Attending from seed in Enumerable.Range(0, QuickSeeds) select (name, attention, seed));

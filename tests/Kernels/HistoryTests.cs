@@ -7,7 +7,7 @@ namespace Treeline.Tests.Kernels;
 /// <summary>Whatever happened to a slot, its state is that of its history: forks, commits, rewinds, restores and steps that were given up, in any order.</summary>
 public class HistoryTests
 {
-    private const int Slots = 5, Turns = 60, Capacity = 300, Known = 400, QuickSeeds = 6, FullSeeds = 200;
+    private const int Slots = 5, Turns = 60, Capacity = 300, Known = 400, QuickSeeds = 6, FullSeeds = 60;
 
     public static TheoryData<string, int> Quick => new(from name in BackendsUnderTest.LosslessNames from seed in Enumerable.Range(0, QuickSeeds) select (name, seed));
 

@@ -38,7 +38,7 @@ public class TokenTreeTests
     }
 
     [Theory]
-    [InlineData(new[] { 0 }, "parents: node 0: expected -1 to -1, got 0")]
+    [InlineData(new[] { 0 }, "parents: node 0: expected -1, got 0")]
     [InlineData(new[] { -1, 2, 1 }, "parents: node 1: expected -1 to 0, got 2")]
     [InlineData(new[] { -1, -2 }, "parents: node 1: expected -1 to 0, got -2")]
     public void A_parent_that_does_not_come_before_its_child_is_refused(int[] parents, string message) =>
