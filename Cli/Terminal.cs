@@ -10,6 +10,9 @@ namespace Treeline.Cli;
 /// <param name="Cancellation">Signalled by Ctrl-C.</param>
 internal sealed record Terminal(TextReader In, TextWriter Out, TextWriter Error, bool ShowsProgress, CancellationToken Cancellation)
 {
+    /// <summary>Something worth knowing that is no part of the answer.</summary>
+    public void Say(string message) => Error.WriteLine($"treeline: {OneLine(message)}");
+
     public void Warn(string message) => Error.WriteLine($"treeline: warning: {OneLine(message)}");
 
     public void Fail(string message) => Error.WriteLine($"treeline: {OneLine(message)}");

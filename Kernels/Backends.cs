@@ -18,6 +18,9 @@ public sealed record BackendInfo(string Name, string Description, string WhyNot)
 {
     /// <summary>True where it can be opened.</summary>
     public bool IsUsable => WhyNot.Length == 0;
+
+    /// <summary>True where the device is a GPU; an OpenCL device may be a CPU.</summary>
+    public bool IsGpu { get; init; }
 }
 
 /// <summary>Something that opens backends: one per family of devices.</summary>
@@ -39,6 +42,9 @@ public interface IBackendProvider
 /// <summary>Opens backends by name: <c>cpu</c>, <c>oracle</c>, <c>auto</c>, and what is registered or lies beside (<c>ilgpu-cpu</c>, <c>opencl:0</c>, <c>cuda:0</c>).</summary>
 public static class Backends
 {
+    /// <summary>The environment variable that names the backend where nothing else does.</summary>
+    public const string Variable = "TREELINE_BACKEND";
+
     private static readonly Lock Gate = new();
     private static readonly List<IBackendProvider> Providers = [new CpuBackendProvider(), new OracleBackendProvider()];
 
@@ -82,15 +88,49 @@ public static class Backends
         }
     }
 
+    /// <summary>The name that <see cref="Open"/> takes where none is given: what <see cref="Variable"/> says, else <c>cpu</c>.</summary>
+    public static string DefaultName => Environment.GetEnvironmentVariable(Variable) is { Length: > 0 } name ? name : "cpu";
+
     /// <summary>Opens a backend.</summary>
-    /// <param name="name">Its name, or <c>auto</c>.</param>
+    /// <param name="name">Its name, or <c>auto</c>; null: <see cref="DefaultName"/>.</param>
     /// <param name="options">Options; null: the defaults.</param>
     /// <exception cref="BackendUnavailableException">There is none of that name, or it cannot be used here; the message says why and what there is.</exception>
-    public static KernelBackend Open(string name, BackendOptions? options = null)
+    public static KernelBackend Open(string? name = null, BackendOptions? options = null)
     {
-        ArgumentException.ThrowIfNullOrEmpty(name);
+        if (name is not null) ArgumentException.ThrowIfNullOrEmpty(name);
         options ??= new BackendOptions();
         ArgumentOutOfRangeException.ThrowIfNegative(options.Threads, nameof(options));
+        if (name is not null) return OpenNamed(name, options);
+        try
+        {
+            return OpenNamed(DefaultName, options);
+        }
+        catch (BackendUnavailableException e)
+        {
+            throw new BackendUnavailableException($"environment variable {Variable}: {e.Message}", e);
+        }
+    }
+
+    /// <summary>The backend that <c>auto</c> opens: the first usable GPU, else <c>cpu</c>.</summary>
+    /// <param name="why">Why this one.</param>
+    public static string Choose(out string why) => Choose(Discover(), out why);
+
+    internal static string Choose(IReadOnlyList<BackendInfo> devices, out string why)
+    {
+        if (devices.FirstOrDefault(info => info is { IsUsable: true, IsGpu: true }) is { } gpu)
+        {
+            why = $"the first usable GPU: {gpu.Description}";
+            return gpu.Name;
+        }
+
+        string[] others = [.. devices.Where(info => info.Name is not ("cpu" or "oracle" or "ilgpu-cpu"))
+            .Select(info => info.IsUsable ? $"{info.Name} is none: {info.Description}" : $"{info.Name} cannot be used: {info.WhyNot}")];
+        why = others.Length == 0 ? "no usable GPU" : $"no usable GPU; {string.Join("; ", others)}";
+        return "cpu";
+    }
+
+    private static KernelBackend OpenNamed(string name, BackendOptions options)
+    {
         if (name == "auto") name = Choose(out _);
         string family = name.Split(':')[0];
         lock (Gate)
@@ -104,23 +144,6 @@ public static class Backends
         throw new BackendUnavailableException(package is null
             ? $"backend: expected one of {string.Join(", ", Discover().Select(info => info.Name))} or auto, got {name}"
             : $"backend: {name} needs the package {package}, which is not present; usable here: {string.Join(", ", Discover().Where(info => info.IsUsable).Select(info => info.Name))}");
-    }
-
-    /// <summary>The backend that <c>auto</c> opens.</summary>
-    /// <param name="why">Why this one.</param>
-    public static string Choose(out string why)
-    {
-        foreach (BackendInfo info in Discover())
-        {
-            if (info.IsUsable && (info.Name.StartsWith("cuda:", StringComparison.Ordinal) || info.Name.StartsWith("opencl:", StringComparison.Ordinal)))
-            {
-                why = $"the first usable GPU: {info.Description}";
-                return info.Name;
-            }
-        }
-
-        why = "no usable GPU";
-        return "cpu";
     }
 
     private static void Search()

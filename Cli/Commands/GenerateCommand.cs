@@ -14,7 +14,7 @@ internal sealed class GenerateCommand : ToolCommand<GenerateSettings>
         GenerationOptions options = settings.Options(terminal);
         string prompt = TextSource.Value(settings.Prompt, terminal);
         if (prompt.Length == 0) throw ToolException.Input("--prompt: expected a text, got an empty one");
-        using KernelBackend backend = settings.OpenBackend();
+        using KernelBackend backend = settings.OpenBackend(terminal);
         using CausalModel model = settings.Load(backend, terminal);
         if (model.Tokenizer is null) throw TokenizeCommand.NoTokenizer(folder);
         if (options.Drafter == Drafter.Medusa && model.Medusa is null)

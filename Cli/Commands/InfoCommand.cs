@@ -8,7 +8,7 @@ namespace Treeline.Cli.Commands;
 /// <summary>What there is to compute with.</summary>
 internal sealed class InfoCommand : ToolCommand<AnswerSettings>
 {
-    private sealed record Opened(string Name, string Description, bool IsLossless, IReadOnlyList<(string Attention, bool IsSupported, string How)> Attentions, string WhyNot);
+    private sealed record Opened(string Name, string Description, bool IsGpu, bool IsLossless, IReadOnlyList<(string Attention, bool IsSupported, string How)> Attentions, string WhyNot);
 
     // One spec of each kind, at an everyday size.
     private static readonly (string Name, AttentionSpec Spec)[] Kinds =
@@ -38,9 +38,9 @@ internal sealed class InfoCommand : ToolCommand<AnswerSettings>
 
     private static Opened Open(BackendInfo info)
     {
-        if (!info.IsUsable) return new Opened(info.Name, info.Description, false, [], info.WhyNot);
+        if (!info.IsUsable) return new Opened(info.Name, info.Description, info.IsGpu, false, [], info.WhyNot);
         using KernelBackend backend = Backends.Open(info.Name);
-        return new Opened(info.Name, backend.Description, backend.IsLosslessToTheBit,
+        return new Opened(info.Name, backend.Description, info.IsGpu, backend.IsLosslessToTheBit,
             [.. Kinds.Select(kind => (kind.Name, backend.Supports(kind.Spec, out _), backend.Describe(kind.Spec)))], "");
     }
 
@@ -83,6 +83,7 @@ internal sealed class InfoCommand : ToolCommand<AnswerSettings>
             json.WriteString("description", backend.Description);
             json.WriteBoolean("usable", backend.WhyNot.Length == 0);
             json.WriteString("why_not", backend.WhyNot);
+            json.WriteBoolean("gpu", backend.IsGpu);
             json.WriteBoolean("lossless_to_the_bit", backend.IsLossless);
             json.WriteStartArray("attentions");
             foreach ((string attention, bool isSupported, string how) in backend.Attentions)

@@ -30,7 +30,7 @@ internal sealed class LogitsCommand : ToolCommand<LogitsSettings>
         settings.Folder();
         OutputPlace place = OutputPlace.Claim(settings.Out);
         int[] ids = TokenIds.Read("--ids", settings.Ids, terminal);
-        using KernelBackend backend = settings.OpenBackend();
+        using KernelBackend backend = settings.OpenBackend(terminal);
         using CausalModel model = settings.Load(backend, terminal, tokenizer: false);
         TokenIds.RequireKnown("--ids", ids, model.VocabularySize);
 

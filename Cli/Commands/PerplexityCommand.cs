@@ -20,7 +20,7 @@ internal sealed class PerplexityCommand : ToolCommand<PerplexitySettings>
         if (settings.File is null) throw ToolException.Usage("--file: expected a text file or -, got none");
         string folder = settings.Folder();
         string text = TextSource.File(settings.File, terminal);
-        using KernelBackend backend = settings.OpenBackend();
+        using KernelBackend backend = settings.OpenBackend(terminal);
         using CausalModel model = settings.Load(backend, terminal);
         TextTokenizer tokenizer = model.Tokenizer ?? throw TokenizeCommand.NoTokenizer(folder);
         int[] tokens = tokenizer.Encode(text);

@@ -36,7 +36,7 @@ internal sealed class RunCommand : ToolCommand<RunSettings>
         double? tolerance = settings.Tolerance is null ? null : Parse.Real("--tolerance", settings.Tolerance, 0, 0);
         if (settings.Cases.Contains("")) throw ToolException.Usage("CASE: expected a case file or a model folder, got an empty name");
         if (settings.Out is not null) RequireDistinctNames(settings.Cases);
-        using KernelBackend backend = settings.OpenBackend();
+        using KernelBackend backend = settings.OpenBackend(terminal);
         if (settings.Out is not null) OutputPlace.CreateFolder(settings.Out);
         List<Result> results = [];
         foreach (string path in settings.Cases)

@@ -24,13 +24,8 @@ internal class AnswerSettings : CommandSettings
 }
 
 /// <summary>Options of every verb that computes.</summary>
-internal class BackendSettings : AnswerSettings
+internal class ComputeSettings : AnswerSettings
 {
-    [CommandOption("--backend <NAME>")]
-    [Description("Where to compute: cpu, oracle, auto, or another name that `treeline info` lists")]
-    [DefaultValue("cpu")]
-    public string Backend { get; init; } = "cpu";
-
     [CommandOption("--threads <N>")]
     [Description("Number of threads; default: one per core")]
     public string? Threads { get; init; }
@@ -39,8 +34,30 @@ internal class BackendSettings : AnswerSettings
     [Description("Keep each thread on a core of its own")]
     public bool Pin { get; init; }
 
-    /// <summary>Opens the backend.</summary>
+    /// <summary>How backends are opened.</summary>
+    /// <exception cref="ToolException">The number of threads is none.</exception>
+    public BackendOptions BackendOptions() => new() { Threads = Parse.Whole("--threads", Threads, 0, 1, 1024), PinThreads = Pin };
+}
+
+/// <summary>Options of every verb that computes on one backend.</summary>
+internal class BackendSettings : ComputeSettings
+{
+    [CommandOption("--backend <NAME>")]
+    [Description($"Where to compute: cpu, oracle, auto, or another name that `treeline info` lists; default: what the environment variable {Backends.Variable} says, else cpu")]
+    public string? Backend { get; init; }
+
+    [CommandOption("--probe")]
+    [Description("With --backend auto: decide by a short measurement of every usable backend")]
+    public bool Probe { get; init; }
+
+    /// <summary>Opens the backend; says which one where the choice was not the caller's.</summary>
     /// <exception cref="BackendUnavailableException">It cannot be opened here.</exception>
-    public KernelBackend OpenBackend() => Backends.Open(Backend.Length > 0 ? Backend : throw ToolException.Usage("--backend: expected a name"),
-        new BackendOptions { Threads = Parse.Whole("--threads", Threads, 0, 1, 1024), PinThreads = Pin });
+    public KernelBackend OpenBackend(Terminal terminal)
+    {
+        BackendOptions options = BackendOptions();
+        string name = Backend ?? Backends.DefaultName;
+        if (name == "auto") return Backends.Open(BackendChoice.Auto(Probe, options, terminal), options);
+        if (Probe) throw ToolException.Usage($"--probe: expected --backend auto, got {name}");
+        return Backends.Open(Backend, options);
+    }
 }

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text.Json;
 using Treeline.Cli;
+using Treeline.Kernels;
 using Xunit;
 
 namespace Treeline.Tests.Cli;
@@ -47,14 +48,21 @@ internal static class Tool
     }
 
     /// <summary>As a process of its own.</summary>
-    public static ToolRun Start(string input, params string[] args)
+    public static ToolRun Start(string input, params string[] args) => Start(input, backendVariable: null, args);
+
+    /// <summary>As a process of its own that finds a name of a backend in its environment.</summary>
+    public static ToolRun StartWith(string backendVariable, params string[] args) => Start("", backendVariable, args);
+
+    private static ToolRun Start(string input, string? backendVariable, string[] args)
     {
-        using Process process = Process.Start(new ProcessStartInfo("dotnet", [typeof(Program).Assembly.Location, .. args])
+        var start = new ProcessStartInfo("dotnet", [typeof(Program).Assembly.Location, .. args])
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,
             RedirectStandardError = true,
-        })!;
+        };
+        start.Environment[Backends.Variable] = backendVariable;
+        using Process process = Process.Start(start)!;
         process.StandardInput.Write(input);
         process.StandardInput.Close();
         Task<string> error = process.StandardError.ReadToEndAsync();
