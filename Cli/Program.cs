@@ -91,6 +91,7 @@ public static partial class Program
         Verb.Of<TokenizeCommand, TokenizeSettings>("tokenize", "Text to token ids and back"),
         Verb.Of<InspectCommand, InspectSettings>("inspect", "What a checkpoint holds: configuration, tensors, attention, size of the state"),
         Verb.Of<RunCommand, RunSettings>("run", "Compute recorded cases and compare with what was recorded"),
+        Verb.Of<CompareCommand, CompareSettings>("compare", "The same computations on several backends, and where they part"),
         Verb.Of<InfoCommand, AnswerSettings>("info", "Backends, devices, vector width, threads, what each supports"),
     ];
 

@@ -22,7 +22,7 @@ internal sealed class CaseOutput
         else if (got.Type.IsFloat() != want.ElementType.IsFloat())
             Problem = $"expected {want.StoredType}, got {got.Type}";
         else
-            Error = got.Type.IsFloat() ? RelativeError(got.Floats(), want.ToFloat32()) : Differences(got.Integers(), want.ToInt32(), compared);
+            Error = got.Type.IsFloat() ? Measure.RelativeError(want.ToFloat32(), got.Floats()) : Measure.Differences(want.ToInt32().AsSpan(..(compared ?? got.Integers().Length)), got.Integers());
     }
 
     public CaseTensor Got { get; }
@@ -40,26 +40,4 @@ internal sealed class CaseOutput
 
     /// <summary>False only where it was compared and is too far; a NaN is too far.</summary>
     public bool IsWithin => !HasExpected || (Problem is null && Error <= Tolerance);
-
-    private static double RelativeError(float[] got, float[] want)
-    {
-        double error = 0, largest = 1;
-        for (int i = 0; i < want.Length; i++)
-        {
-            double difference = got[i].Equals(want[i]) ? 0 : Math.Abs((double)got[i] - want[i]);   // equal infinities differ by nothing
-            if (!(difference <= error)) error = difference;
-            if (double.IsNaN(error)) return double.NaN;
-            largest = Math.Max(largest, Math.Abs((double)want[i]));
-        }
-
-        return error / largest;
-    }
-
-    private static int Differences(int[] got, int[] want, int? compared)
-    {
-        int count = 0;
-        for (int i = 0; i < (compared ?? want.Length); i++)
-            if (got[i] != want[i]) count++;
-        return count;
-    }
 }

@@ -5,9 +5,6 @@ namespace Treeline.Cli.Cases;
 /// <summary>Op <c>model</c>: a folder with a whole model, token ids and what it gives for them.</summary>
 internal sealed class ModelCase : GoldenCase
 {
-    // Under it another rounding may fairly choose the other token.
-    private const float LeastMargin = 1e-3f;
-
     private readonly string _folder;
     private readonly ModelConfig _config;
 
@@ -121,7 +118,7 @@ internal sealed class ModelCase : GoldenCase
     /// <summary>Tokens before the first that rounding may decide; null: all.</summary>
     private int? SafePrefix(int count)
     {
-        int at = Array.FindIndex(File.Find("greedy_margin")?.ToFloat32() ?? [], margin => margin < LeastMargin);
+        int at = Array.FindIndex(File.Find("greedy_margin")?.ToFloat32() ?? [], margin => margin < Measure.LeastMargin);
         return at >= 0 && at < count ? at : null;
     }
 }

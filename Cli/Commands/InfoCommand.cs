@@ -10,20 +10,6 @@ internal sealed class InfoCommand : ToolCommand<AnswerSettings>
 {
     private sealed record Opened(string Name, string Description, bool IsGpu, bool IsLossless, IReadOnlyList<(string Attention, bool IsSupported, string How)> Attentions, string WhyNot);
 
-    // One spec of each kind, at an everyday size.
-    private static readonly (string Name, AttentionSpec Spec)[] Kinds =
-    [
-        ("softmax", AttentionSpec.Softmax(8, 2, 64)),
-        ("FLASH-Local", AttentionSpec.FlashLocal(8, 2, 64, 64)),
-        ("FLASH-Global", AttentionSpec.FlashGlobal(8, 2, 64, 64)),
-        ("local + α·global", AttentionSpec.LocalGlobal(8, 2, 64, 64)),
-        ("augmented (+ convolution)", AttentionSpec.Augmented(8, 2, 64, 64)),
-        ("global term normalised", AttentionSpec.LocalGlobal(8, 2, 64, 64) with { Norm = OutputNorm.Global }),
-        ("sum normalised", AttentionSpec.LocalGlobal(8, 2, 64, 64) with { Norm = OutputNorm.Together }),
-        ("linear-angular (Castling)", AttentionSpec.Augmented(8, 2, 64, 64) with { Norm = OutputNorm.Castling }),
-        ("YOSO local, augmented", AttentionSpec.Augmented(8, 2, 64, 64) with { Local = LocalKind.Yoso8 }),
-    ];
-
     private static int VectorBits =>
         Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : Vector128.IsHardwareAccelerated ? 128 : 0;
 
@@ -41,7 +27,7 @@ internal sealed class InfoCommand : ToolCommand<AnswerSettings>
         if (!info.IsUsable) return new Opened(info.Name, info.Description, info.IsGpu, false, [], info.WhyNot);
         using KernelBackend backend = Backends.Open(info.Name);
         return new Opened(info.Name, backend.Description, info.IsGpu, backend.IsLosslessToTheBit,
-            [.. Kinds.Select(kind => (kind.Name, backend.Supports(kind.Spec, out _), backend.Describe(kind.Spec)))], "");
+            [.. AttentionKinds.Of(8, 2, 64, 64).Select(kind => (kind.Name, backend.Supports(kind.Spec, out _), backend.Describe(kind.Spec)))], "");
     }
 
     private static void Print(TextWriter output, List<Opened> backends, string auto, string why)

@@ -3,7 +3,8 @@ using System.Runtime.InteropServices;
 namespace Treeline.Kernels;
 
 /// <summary>SIMD kernels on the host's cores: the default. Lossless to the bit: a token's result depends on its path alone.</summary>
-public sealed partial class CpuBackend : HostBackend
+/// <remarks>A backend of your own may derive from it and replace single ops.</remarks>
+public partial class CpuBackend : HostBackend
 {
     // Rows of a group are held and scored at once; what is longer wants another attention, and its sizes another arithmetic.
     private const int LargestGroup = 1 << 20;

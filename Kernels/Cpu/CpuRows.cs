@@ -33,7 +33,7 @@ internal interface IRowOp
     void Run(int row, int worker);
 }
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     // A thread is worth waking from about as many numbers on.
     private const long RowPart = 1 << 13;

@@ -63,7 +63,7 @@ internal sealed unsafe class CpuWeightMatrix : WeightMatrix
     protected override void Dispose(bool disposing) => _packed?.Dispose();
 }
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override WeightMatrix PackCore(DeviceTensor weight, WeightForm form, bool transposed)

@@ -35,7 +35,7 @@ internal sealed unsafe partial class CpuKernels<S, V>
     }
 }
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     /// <summary>Applies a function to each element of one or two tensors.</summary>
     private void Elementwise<F>(DeviceTensor x, DeviceTensor y, DeviceTensor output, F f = default) where F : struct, IElementwise =>

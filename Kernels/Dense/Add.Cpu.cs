@@ -1,6 +1,6 @@
 namespace Treeline.Kernels;
 
-public sealed partial class CpuBackend
+public partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void AddCore(DeviceTensor left, DeviceTensor right, DeviceTensor output) => Elementwise<Sum>(left, right, output);

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace Treeline.Kernels;
 
-public sealed partial class CpuBackend
+public partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void GeluCore(DeviceTensor input, GeluForm form, DeviceTensor output)

@@ -1,6 +1,6 @@
 namespace Treeline.Kernels;
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void LayerNormCore(DeviceTensor input, DeviceTensor gain, DeviceTensor bias, float epsilon, DeviceTensor output)

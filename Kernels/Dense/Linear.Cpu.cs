@@ -14,7 +14,7 @@ internal readonly unsafe struct LinearOperands(DeviceTensor input, CpuWeightMatr
     public readonly nint OutputStride = (nint)output.RowStride;
 }
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     // A thread is worth waking from about as many multiply-adds on.
     private const long LinearPart = 1 << 16;

@@ -1,6 +1,6 @@
 namespace Treeline.Kernels;
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void RmsNormCore(DeviceTensor input, DeviceTensor gain, float epsilon, DeviceTensor output)

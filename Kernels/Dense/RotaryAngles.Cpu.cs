@@ -1,6 +1,6 @@
 namespace Treeline.Kernels;
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void RotaryAnglesCore(RotarySpec spec, DeviceTensor positions, DeviceTensor cosines, DeviceTensor sines)

@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace Treeline.Kernels;
 
-public sealed partial class CpuBackend
+public partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void SiluCore(DeviceTensor input, DeviceTensor output) => Elementwise<SiluFunction>(input, input, output);

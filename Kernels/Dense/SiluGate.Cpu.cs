@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace Treeline.Kernels;
 
-public sealed partial class CpuBackend
+public partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void SiluGateCore(DeviceTensor gate, DeviceTensor up, DeviceTensor output) => Elementwise<SiluGateFunction>(gate, up, output);

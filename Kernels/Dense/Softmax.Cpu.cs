@@ -2,7 +2,7 @@ using System.Runtime.CompilerServices;
 
 namespace Treeline.Kernels;
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void SoftmaxCore(DeviceTensor input, DeviceTensor output)

@@ -1,6 +1,6 @@
 namespace Treeline.Kernels;
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void AcceptTypicalCore(Step step, DeviceTensor tokens, DeviceTensor logits, float temperature, float threshold, float alpha, DeviceTensor accepted)

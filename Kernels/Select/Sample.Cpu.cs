@@ -1,6 +1,6 @@
 namespace Treeline.Kernels;
 
-public sealed unsafe partial class CpuBackend
+public unsafe partial class CpuBackend
 {
     /// <inheritdoc/>
     protected override void SampleCore(DeviceTensor logits, ReadOnlySpan<SamplingRow> rows, DeviceTensor tokens)

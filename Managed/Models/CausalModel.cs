@@ -41,6 +41,9 @@ public abstract class CausalModel : IDisposable
     /// <summary>Number of forward passes so far.</summary>
     public long Forwards { get; private set; }
 
+    /// <summary>Sees the residual stream after each layer of a forward pass, <c>[step.Tokens, hidden]</c>, valid during the call; null: nobody does.</summary>
+    internal Action<int, DeviceTensor>? AfterLayer { get; set; }
+
     /// <summary>Loads a model: <c>config.json</c>, weights (safetensors or PyTorch, single or sharded), tokenizer and Medusa heads where the folder has them.</summary>
     /// <param name="path">The checkpoint's folder.</param>
     /// <param name="backend">Whose kernels run it; must outlive the model.</param>

@@ -118,7 +118,12 @@ internal abstract class DecoderModel : CausalModel
             Backend.Write(ids, tokens);
             Backend.Write(positions, step.Positions);
             Embed(ids, positions, stream, _normed.First(n));
-            for (int i = 0; i < _layers.Length; i++) Run(i, state[i], step, stream);
+            for (int i = 0; i < _layers.Length; i++)
+            {
+                Run(i, state[i], step, stream);
+                AfterLayer?.Invoke(i, stream);
+            }
+
             if (wanted > 0) Logits(step, stream);
             state.Complete(step);
         }

@@ -1,6 +1,6 @@
 namespace Treeline.Kernels;
 
-public sealed partial class CpuBackend
+public partial class CpuBackend
 {
     /// <inheritdoc/>
     protected internal override LayerState CreateSoftmaxLayer(AttentionState owner, int index) => new SoftmaxLayer(this, owner, index);
