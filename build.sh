@@ -97,16 +97,17 @@ check() {
     end "$name" "$limit" "$( ((code == 0)) && say passed || say "FAILED with code $code")"
 }
 
-# suite SECONDS NAME SWITCH FILTER…: the tests that a filter picks, under a switch of the runtime (or '').
+# suite SECONDS NAME SWITCHES FILTER…: the tests that a filter picks, under switches of the environment (A=1 B=2, or '').
 # They are counted from the runner's report: a runner that crashes or is stopped leaves none, and no test at all is a failure.
 suite() {
-    local limit=$1 name=$2 switch=$3 report code=0 counts good bad
+    local limit=$1 name=$2 report code=0 counts good bad switches
+    read -ra switches <<<"$3"
     shift 3
     report=artifacts/test-results/${name//[^a-zA-Z0-9]/-}.xml
     mkdir -p artifacts/test-results
     rm -f "$report"
     begin "$name"
-    timeout "$limit" env ${switch:+"$switch"} dotnet tests/bin/Release/net10.0/Treeline.Tests.dll \
+    timeout "$limit" env "${switches[@]}" dotnet tests/bin/Release/net10.0/Treeline.Tests.dll \
         -noColor -noLogo -noAutoReporters -result-xml "$report" "$@" </dev/null || code=$?
     counts=$(grep -o '<assembly [^>]*>' "$report" 2>/dev/null || true)
     good=$(count passed "$counts")
@@ -137,6 +138,18 @@ test_quick() {
     ((failed > 0)) || suite 300 'tests, quick tier' '' -trait- tier=full
 }
 
+# The kernels on OpenCL, where there is a device (PoCL makes one of the CPU).
+test_ilgpu() {
+    if [[ -z ${TREELINE_REQUIRE_OPENCL:-} ]] && ! ls /etc/OpenCL/vendors/*.icd >/dev/null 2>&1; then
+        say '---- opencl:0: skipped, no OpenCL here (on Debian: apt-get install pocl-opencl-icd ocl-icd-libopencl1)'
+    else
+        local accept=TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE=1
+        suite 900 'kernels, models and decoding on opencl:0' "TREELINE_TEST_BACKENDS=opencl:0 $accept" \
+            -class 'Treeline.Tests.Kernels.*' -class 'Treeline.Tests.Managed.Models.*' -class 'Treeline.Tests.Managed.Decoding.*' -class Treeline.Tests.Cli.RunTests -class- '*.SwapTests' -trait- tier=full
+        suite 300 'sequences that move between cpu and opencl:0' "TREELINE_TEST_BACKENDS=cpu,opencl:0 $accept" -class '*.SwapTests' -class '*.SnapshotTests'
+    fi
+}
+
 test_full() {
     test_quick
     ((failed > 0)) && return
@@ -146,6 +159,7 @@ test_full() {
     suite 300 'kernels and a model, AVX-512 off' DOTNET_EnableAVX512=0 "${narrow[@]}"
     suite 300 'kernels and a model, AVX2 off' DOTNET_EnableAVX2=0 "${narrow[@]}"
     suite 600 'kernels and a model, hardware intrinsics off' DOTNET_EnableHWIntrinsic=0 "${narrow[@]}"
+    test_ilgpu
     check 120 'demo' ./build.sh demo
     check 60 'sample TextGeneration' dotnet samples/TextGeneration/bin/Release/net10.0/TextGeneration.dll
     check 60 'sample EngineLoop, cpu' dotnet samples/EngineLoop/bin/Release/net10.0/EngineLoop.dll

@@ -8,6 +8,10 @@ public sealed record BackendOptions
 
     /// <summary>True: each thread stays on a core of its own.</summary>
     public bool PinThreads { get; init; }
+
+    /// <summary>True: OpenCL devices that report no generic address space (PoCL before 4) are used all the same; the kernels do without it.</summary>
+    /// <remarks>The default is what the environment variable <c>TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE</c> says: 1 for true.</remarks>
+    public bool AcceptWithoutGenericAddressSpace { get; init; } = Environment.GetEnvironmentVariable("TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE") == "1";
 }
 
 /// <summary>A backend that may be opened by name.</summary>

@@ -10,10 +10,11 @@ public partial class ArrowTests
     private static readonly Dictionary<string, string[]> Projects = new()
     {
         ["Kernels"] = [],
+        ["Kernels.ILGPU"] = ["Kernels"],
         ["Managed"] = ["Kernels"],
-        ["Cli"] = ["Kernels", "Managed"],
-        ["tests"] = ["Kernels", "Managed", "Cli"],
-        ["bench"] = ["Kernels", "Managed"],
+        ["Cli"] = ["Kernels", "Kernels.ILGPU", "Managed"],
+        ["tests"] = ["Kernels", "Kernels.ILGPU", "Managed", "Cli"],
+        ["bench"] = ["Kernels", "Kernels.ILGPU", "Managed"],
         ["samples/Demo"] = ["Kernels", "Managed"],
         ["samples/EngineLoop"] = ["Kernels"],
         ["samples/TextGeneration"] = ["Kernels", "Managed"],
@@ -39,6 +40,7 @@ public partial class ArrowTests
     {
         Assert.Equal(["System.Numerics.Tensors"], References("Kernels/Treeline.Kernels.csproj", "PackageReference"));
         Assert.Equal(["Microsoft.Extensions.Logging.Abstractions", "Microsoft.ML.Tokenizers"], References("Managed/Treeline.csproj", "PackageReference").Order());
+        Assert.Equal(["ILGPU", "ILGPU.Algorithms"], References("Kernels.ILGPU/Treeline.Kernels.ILGPU.csproj", "PackageReference"));
     }
 
     [Fact]
@@ -51,6 +53,7 @@ public partial class ArrowTests
 
     [Theory]
     [InlineData("Kernels", "Treeline.Kernels")]
+    [InlineData("Kernels.ILGPU", "Treeline.Kernels.ILGPU")]
     [InlineData("Managed", "Treeline")]
     public void Folders_keep_to_their_namespace(string folder, string wanted)
     {

@@ -1,5 +1,6 @@
 using System.Text.Json;
 using Treeline.Cli;
+using Treeline.Tests.Harness;
 using Xunit;
 
 namespace Treeline.Tests.Cli;
@@ -115,7 +116,8 @@ public class FrameTests
     public void An_unknown_backend_is_refused_with_those_that_exist() => Tool.Run("run", "case", "--backend", "abacus").Refuses(ExitCodes.Unavailable, "abacus", "cpu", "oracle");
 
     [Fact]
-    public void A_backend_whose_package_is_missing_says_so() => Tool.Run("run", "case", "--backend", "cuda:0").Refuses(ExitCodes.Unavailable, "cuda:0");
+    public void A_device_that_is_not_there_is_refused_by_its_name() =>
+        Tool.Run("run", Golden.Locate("tree/wide_h3kv1d64_p45_g16.safetensors"), "--backend", "cuda:77").Refuses(ExitCodes.Unavailable, "cuda:77");
 
     [Fact]
     public void Info_names_every_backend_and_what_it_supports()

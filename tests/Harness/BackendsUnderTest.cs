@@ -2,14 +2,16 @@ using Treeline.Kernels;
 
 namespace Treeline.Tests.Harness;
 
-/// <summary>The backends that every theory runs on; a new backend is added here.</summary>
+/// <summary>The backends that every theory runs on; a new backend is added here. The environment's TREELINE_TEST_BACKENDS (<c>cuda:0</c>, <c>cpu,opencl:0</c>) takes the list's place.</summary>
 internal static class BackendsUnderTest
 {
     /// <summary>One name a backend.</summary>
-    public static string[] Names { get; } = ["oracle", "cpu"];
+    public static string[] Names { get; } = Environment.GetEnvironmentVariable("TREELINE_TEST_BACKENDS") is { Length: > 0 } names
+        ? names.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)
+        : ["oracle", "cpu"];
 
     /// <summary>The same, in the forms that must each be right by themselves: vector widths of this machine, thread counts.</summary>
-    public static string[] Variants { get; } =
+    public static string[] Variants { get; } = !Names.Contains("cpu") ? [] :
         [.. Widths().Select(width => $"cpu/{width} lanes"), "cpu/1 thread", "cpu/3 threads"];
 
     /// <summary>Names whose results depend on a token's path alone, bit for bit.</summary>

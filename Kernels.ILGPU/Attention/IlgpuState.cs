@@ -1,0 +1,179 @@
+using System.Runtime.InteropServices;
+using global::ILGPU;
+using global::ILGPU.Runtime;
+
+namespace Treeline.Kernels.ILGPU;
+
+public sealed partial class IlgpuBackend
+{
+    /// <inheritdoc/>
+    protected override AttentionState CreateStateCore(IReadOnlyList<AttentionSpec> specs, int slots, int capacity) => new IlgpuState(this, specs, slots, capacity);
+
+    /// <inheritdoc/>
+    protected override bool SupportsCore(AttentionSpec spec, out string why)
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        why = spec switch
+        {
+            { HeadDim: > 256 } => $"HeadDim: expected 1 to 256, got {spec.HeadDim}",
+            { ValueDim: > 4096 } => $"ValueDim: expected 1 to 4096, got {spec.ValueDim}",
+            _ => "",
+        };
+        return why.Length == 0;
+    }
+}
+
+/// <summary>One layer's part of an <see cref="IlgpuState"/>. Every field lies as its logical shape says, so that copies are plain ranges.</summary>
+internal abstract class IlgpuLayer(IlgpuState owner, int index) : LayerState(owner, index), IDisposable
+{
+    private IlgpuBuffer? _pendingKeys, _pendingValues;
+
+    protected IlgpuBackend Backend { get; } = (IlgpuBackend)owner.Backend;
+
+    /// <summary>Nodes of a slot's verified tree that there is room for.</summary>
+    public int PendingCapacity { get; private set; }
+
+    /// <summary>Keys of verified trees, <c>[slots, PendingCapacity, keyValueHeads, headDim]</c>.</summary>
+    public ArrayView<float> PendingKeys => _pendingKeys is null ? default : _pendingKeys.View.Cast<float>();
+
+    /// <summary>Values of verified trees, <c>[slots, PendingCapacity, keyValueHeads, valueDim]</c>.</summary>
+    public ArrayView<float> PendingValues => _pendingValues is null ? default : _pendingValues.View.Cast<float>();
+
+    /// <summary>Where a field of a slot lies, <c>[rows, …]</c> from its first row on.</summary>
+    public abstract ArrayView<float> Field(int slot, StateField field, int rows);
+
+    /// <summary>All that a slot's value at a length needs.</summary>
+    public abstract IEnumerable<(StateField Field, int Rows)> Parts(int length);
+
+    /// <summary>Appends pending rows of an accepted path.</summary>
+    public abstract void Append(int slot, int length, ArrayView<int> path, int count);
+
+    public abstract void Reset(int slot);
+
+    /// <summary>Makes room for a tree; trees that wait in other slots stay.</summary>
+    public void Reserve(int nodes)
+    {
+        if (nodes <= PendingCapacity) return;
+        int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * PendingCapacity));
+        _pendingKeys = Larger(_pendingKeys, capacity, Spec.KeyValueHeads * Spec.HeadDim);
+        _pendingValues = Larger(_pendingValues, capacity, Spec.KeyValueHeads * Spec.ValueDim);
+        PendingCapacity = capacity;
+    }
+
+    public virtual void Dispose()
+    {
+        _pendingKeys?.Dispose();
+        _pendingValues?.Dispose();
+    }
+
+    private IlgpuBuffer Larger(IlgpuBuffer? old, int capacity, int row)
+    {
+        var larger = new IlgpuBuffer(Backend, (long)Owner.Slots * capacity * row * sizeof(float));
+        if (old is not null)
+        {
+            for (int slot = 0; slot < Owner.Slots; slot++)
+            {
+                long bytes = (long)PendingCapacity * row * sizeof(float);
+                old.View.SubView(slot * bytes, bytes).CopyTo(Backend.Stream, larger.View.SubView((long)slot * capacity * row * sizeof(float), bytes));
+            }
+
+            Backend.Stream.Synchronize();
+            old.Dispose();
+        }
+
+        return larger;
+    }
+}
+
+/// <summary>All layers' parts, and the tables of the step in progress.</summary>
+internal sealed class IlgpuState : AttentionState
+{
+    private readonly IlgpuBackend _backend;
+    private readonly IlgpuLayer[] _layers;
+    private readonly DeviceArray<int> _path;
+
+    public IlgpuState(IlgpuBackend backend, IReadOnlyList<AttentionSpec> specs, int slots, int capacity) : base(backend, specs, slots, capacity)
+    {
+        _backend = backend;
+        Tables = new StepTables(backend);
+        _path = new DeviceArray<int>(backend);
+        _layers = new IlgpuLayer[specs.Count];
+        try
+        {
+            for (int i = 0; i < _layers.Length; i++) _layers[i] = (IlgpuLayer)Attentions.Find(specs[i].Attention)!.CreateLayer(backend, this, i);
+        }
+        catch
+        {
+            Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>The topology of the step that attends.</summary>
+    public StepTables Tables { get; }
+
+    public override ElementType StateType => ElementType.Float32;
+
+    public override LayerState this[int layer] => _layers[layer];
+
+    public override long Bytes(int slot)
+    {
+        long numbers = 0;
+        foreach (IlgpuLayer layer in _layers)
+            foreach ((StateField field, int rows) in layer.Parts(Length(slot))) numbers += (long)rows * field.Heads * field.Width;
+        return numbers * sizeof(float);
+    }
+
+    protected override void BeginCore(Step step)
+    {
+        int nodes = 0;
+        for (int i = 0; i < step.Entries; i++)
+            if (!step[i].Moves) nodes = Math.Max(nodes, step[i].Count);
+        foreach (IlgpuLayer layer in _layers) layer.Reserve(nodes);
+    }
+
+    protected override void ForkCore(int from, int to)
+    {
+        foreach (IlgpuLayer layer in _layers)
+        {
+            foreach ((StateField field, int rows) in layer.Parts(Length(from)))
+                if (rows > 0) layer.Field(from, field, rows).CopyTo(_backend.Stream, layer.Field(to, field, rows));
+        }
+    }
+
+    protected override void ResetCore(int slot)
+    {
+        foreach (IlgpuLayer layer in _layers) layer.Reset(slot);
+    }
+
+    protected override void CommitCore(Step step, int entry, ReadOnlySpan<int> path)
+    {
+        int slot = step[entry].Slot;
+        ArrayView<int> nodes = _path.Upload(path);
+        foreach (IlgpuLayer layer in _layers) layer.Append(slot, Length(slot), nodes, path.Length);
+    }
+
+    protected internal override void ReadFieldCore(int layer, int slot, StateField field, Span<byte> to)
+    {
+        if (to.IsEmpty) return;
+        Field(layer, slot, field, to.Length).CopyToCPU(_backend.Stream, MemoryMarshal.Cast<byte, float>(to));
+        _backend.Stream.Synchronize();
+    }
+
+    protected override void WriteFieldCore(int layer, int slot, StateField field, int length, ReadOnlySpan<byte> from)
+    {
+        if (from.IsEmpty) return;
+        Field(layer, slot, field, from.Length).CopyFromCPU(_backend.Stream, MemoryMarshal.Cast<byte, float>(from));
+        _backend.Stream.Synchronize();
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        foreach (IlgpuLayer? layer in _layers) layer?.Dispose();
+        Tables.Dispose();
+        _path.Dispose();
+    }
+
+    private ArrayView<float> Field(int layer, int slot, StateField field, int bytes) =>
+        _layers[layer].Field(slot, field, bytes / sizeof(float) / (field.Heads * field.Width));
+}

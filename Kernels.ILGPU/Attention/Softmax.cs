@@ -1,0 +1,190 @@
+using global::ILGPU;
+using global::ILGPU.Algorithms;
+using global::ILGPU.Runtime;
+
+namespace Treeline.Kernels.ILGPU;
+
+public sealed partial class IlgpuBackend
+{
+    private const int SoftmaxBlock = 64;                    // absolute positions that share one update of the maximum
+
+    private Action<AcceleratorStream, Index1D, Rows, Rows, StepView, SoftmaxMemory>? _softmaxStore;
+    private Action<AcceleratorStream, KernelConfig, Rows, Rows, StepView, SoftmaxMemory>? _softmaxAttend;
+    private Action<AcceleratorStream, Index1D, ArrayView<int>, SoftmaxMemory, int, int>? _softmaxAppend;
+
+    /// <inheritdoc/>
+    protected internal override LayerState CreateSoftmaxLayer(AttentionState owner, int index) => new IlgpuSoftmaxLayer((IlgpuState)owner, index);
+
+    /// <inheritdoc/>
+    protected override void SoftmaxAttendCore(AttentionLayer layer, LayerState state, Step step, in AttentionInputs inputs, DeviceTensor output)
+    {
+        ArgumentNullException.ThrowIfNull(layer);
+        ArgumentNullException.ThrowIfNull(step);
+        if (step.Tokens == 0) return;
+        AttentionSpec spec = layer.Spec;
+        var memory = (IlgpuSoftmaxLayer)state;
+        StepView view = memory.Tables.View(step, state.Owner);
+        SoftmaxMemory shape = memory.Memory;
+        int channels = spec.KeyValueHeads * Math.Max(spec.HeadDim, spec.ValueDim);
+        Load(ref _softmaxStore, SoftmaxStoreKernel)(
+            Stream, Threads((long)step.Tokens * channels), Floats(inputs.Key, 1), Floats(inputs.Value, 2), view, shape);
+        Load(ref _softmaxAttend, SoftmaxAttendKernel)(
+            Stream, (checked(step.Tokens * spec.QueryHeads), RowGroup.Size), Floats(inputs.Query, 0), Output(output), view, shape);
+    }
+
+    internal void SoftmaxAppend(IlgpuSoftmaxLayer layer, int slot, int length, ArrayView<int> path, int count)
+    {
+        int channels = layer.Spec.KeyValueHeads * Math.Max(layer.Spec.HeadDim, layer.Spec.ValueDim);
+        Load(ref _softmaxAppend, SoftmaxAppendKernel)(
+            Stream, Threads((long)count * channels), path, layer.Memory, slot, length);
+    }
+
+    // One thread a channel of a new token: its key and its value go into the cache where the entry moves, else beside it.
+    private static void SoftmaxStoreKernel(Index1D index, Rows key, Rows value, StepView step, SoftmaxMemory memory)
+    {
+        int channels = memory.KeyValueHeads * XMath.Max(memory.HeadDim, memory.ValueDim);
+        int token = index / channels, channel = index % channels, entry = step.Entry(token);
+        long row = step.Moves(entry) != 0
+            ? memory.CacheRow(step.Slot(entry), step.Length(entry) + step.Depth(token))
+            : memory.PendingRow(step.Slot(entry), token - step.Offset(entry));
+        int keyRow = memory.KeyValueHeads * memory.HeadDim, valueRow = memory.KeyValueHeads * memory.ValueDim;
+        if (step.Moves(entry) != 0)
+        {
+            if (channel < keyRow) memory.Keys[row * keyRow + channel] = key[token, channel];
+            if (channel < valueRow) memory.Values[row * valueRow + channel] = value[token, channel];
+        }
+        else
+        {
+            if (channel < keyRow) memory.PendingKeys[row * keyRow + channel] = key[token, channel];
+            if (channel < valueRow) memory.PendingValues[row * valueRow + channel] = value[token, channel];
+        }
+    }
+
+    // A group a token and query head. Blocks of 64 positions: all scored, one update of the maximum, then every thread adds the rows in order to the channels it owns.
+    private static void SoftmaxAttendKernel(Rows query, Rows output, StepView step, SoftmaxMemory memory)
+    {
+        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Size);
+        ArrayView<float> scores = SharedMemory.Allocate<float>(SoftmaxBlock);
+        int token = Grid.IdxX / memory.QueryHeads, head = Grid.IdxX % memory.QueryHeads, thread = Group.IdxX;
+        int entry = step.Entry(token), slot = step.Slot(entry), length = step.Length(entry), moves = step.Moves(entry);
+        int kv = head / (memory.QueryHeads / memory.KeyValueHeads), last = length + step.Depth(token);
+        int fromQuery = head * memory.HeadDim, to = head * memory.ValueDim;
+        float largest = float.NegativeInfinity, sum = 0;
+        for (int e = thread; e < memory.ValueDim; e += RowGroup.Size) output[token, to + e] = 0;
+
+        for (int block = 0; block <= last; block += SoftmaxBlock)
+        {
+            int count = XMath.Min(SoftmaxBlock, last + 1 - block);
+            float own = float.NegativeInfinity;
+            for (int j = thread; j < count; j += RowGroup.Size)
+            {
+                int position = block + j;
+                bool cached = position < length || moves != 0;
+                long row = cached ? memory.CacheRow(slot, position) : memory.PendingRow(slot, step.Ancestor(token, position - length) - step.Offset(entry));
+                long from = (row * memory.KeyValueHeads + kv) * memory.HeadDim;
+                float dot = 0;
+                if (cached)
+                    for (int c = 0; c < memory.HeadDim; c++) dot = Fused.MultiplyAdd(query[token, fromQuery + c], memory.Keys[from + c], dot);
+                else
+                    for (int c = 0; c < memory.HeadDim; c++) dot = Fused.MultiplyAdd(query[token, fromQuery + c], memory.PendingKeys[from + c], dot);
+                dot *= memory.Scale;
+                scores[j] = dot;
+                own = RowGroup.Larger(own, dot);
+            }
+
+            float before = largest;
+            largest = RowGroup.Larger(before, RowGroup.Max(shared, own));
+            float shrink = XMath.Exp(before - largest);
+            for (int j = thread; j < count; j += RowGroup.Size) scores[j] = XMath.Exp(scores[j] - largest);
+            Group.Barrier();
+            sum *= shrink;
+            for (int j = 0; j < count; j++) sum += scores[j];
+            for (int e = thread; e < memory.ValueDim; e += RowGroup.Size)
+            {
+                float mixed = output[token, to + e] * shrink;
+                for (int j = 0; j < count; j++)
+                {
+                    int position = block + j;
+                    bool cached = position < length || moves != 0;
+                    long row = cached ? memory.CacheRow(slot, position) : memory.PendingRow(slot, step.Ancestor(token, position - length) - step.Offset(entry));
+                    long at = (row * memory.KeyValueHeads + kv) * memory.ValueDim + e;
+                    mixed = Fused.MultiplyAdd(scores[j], (cached ? memory.Values[at] : memory.PendingValues[at]), mixed);
+                }
+
+                output[token, to + e] = mixed;
+            }
+
+            Group.Barrier();                                // before the next block overwrites the scores
+        }
+
+        for (int e = thread; e < memory.ValueDim; e += RowGroup.Size) output[token, to + e] /= sum;
+    }
+
+    // One thread a channel of an accepted node.
+    private static void SoftmaxAppendKernel(Index1D index, ArrayView<int> path, SoftmaxMemory memory, int slot, int length)
+    {
+        int channels = memory.KeyValueHeads * XMath.Max(memory.HeadDim, memory.ValueDim);
+        int i = index / channels, channel = index % channels;
+        long from = memory.PendingRow(slot, path[i]), to = memory.CacheRow(slot, length + i);
+        int keyRow = memory.KeyValueHeads * memory.HeadDim, valueRow = memory.KeyValueHeads * memory.ValueDim;
+        if (channel < keyRow) memory.Keys[to * keyRow + channel] = memory.PendingKeys[from * keyRow + channel];
+        if (channel < valueRow) memory.Values[to * valueRow + channel] = memory.PendingValues[from * valueRow + channel];
+    }
+}
+
+/// <summary>A softmax layer's memory and shape as kernels see them; rows are <c>[keyValueHeads, dim]</c>.</summary>
+internal readonly struct SoftmaxMemory(AttentionSpec spec, ArrayView<float> keys, ArrayView<float> values, ArrayView<float> pendingKeys, ArrayView<float> pendingValues, int capacity, int pendingCapacity)
+{
+    public readonly ArrayView<float> Keys = keys;
+    public readonly ArrayView<float> Values = values;
+    public readonly ArrayView<float> PendingKeys = pendingKeys;
+    public readonly ArrayView<float> PendingValues = pendingValues;
+    public readonly int Capacity = capacity;
+    public readonly int PendingCapacity = pendingCapacity;
+    public readonly int QueryHeads = spec.QueryHeads;
+    public readonly int KeyValueHeads = spec.KeyValueHeads;
+    public readonly int HeadDim = spec.HeadDim;
+    public readonly int ValueDim = spec.ValueDim;
+    public readonly float Scale = spec.ScoreScale ?? 1 / MathF.Sqrt(spec.HeadDim);
+
+    public long CacheRow(int slot, int position) => (long)slot * Capacity + position;
+
+    public long PendingRow(int slot, int node) => (long)slot * PendingCapacity + node;
+}
+
+/// <summary>One softmax layer: keys and values of every position, <c>[slots, capacity, keyValueHeads, dim]</c>.</summary>
+internal sealed class IlgpuSoftmaxLayer : IlgpuLayer
+{
+    private readonly IlgpuBuffer _keys, _values;
+
+    public IlgpuSoftmaxLayer(IlgpuState owner, int index) : base(owner, index)
+    {
+        long rows = (long)owner.Slots * owner.Capacity * Spec.KeyValueHeads * sizeof(float);
+        _keys = new IlgpuBuffer(Backend, checked(rows * Spec.HeadDim));
+        _values = new IlgpuBuffer(Backend, checked(rows * Spec.ValueDim));
+        Reserve(1);
+    }
+
+    public StepTables Tables => ((IlgpuState)Owner).Tables;
+
+    public SoftmaxMemory Memory => new(Spec, _keys.View.Cast<float>(), _values.View.Cast<float>(), PendingKeys, PendingValues, Owner.Capacity, PendingCapacity);
+
+    public override ArrayView<float> Field(int slot, StateField field, int rows)
+    {
+        long width = (long)field.Heads * field.Width;
+        return (field.Name == "key" ? _keys : _values).View.Cast<float>().SubView(slot * (long)Owner.Capacity * width, rows * width);
+    }
+
+    public override IEnumerable<(StateField Field, int Rows)> Parts(int length) => Attentions.Find(Spec.Attention)!.Fields(Spec).Select(field => (field, length));
+
+    public override void Append(int slot, int length, ArrayView<int> path, int count) => Backend.SoftmaxAppend(this, slot, length, path, count);
+
+    public override void Reset(int slot) { }
+
+    public override void Dispose()
+    {
+        _keys.Dispose();
+        _values.Dispose();
+        base.Dispose();
+    }
+}

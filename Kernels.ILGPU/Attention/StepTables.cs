@@ -1,0 +1,125 @@
+using global::ILGPU;
+
+namespace Treeline.Kernels.ILGPU;
+
+/// <summary>A step's topology in device memory: what every layer's kernels look up. Uploaded once a step.</summary>
+internal sealed class StepTables(IlgpuBackend backend) : IDisposable
+{
+    private readonly DeviceArray<int> _tokens = new(backend), _entries = new(backend), _paths = new(backend);
+    private int[] _host = [];
+    private long _stamp = -1;
+
+    /// <summary>The tables of a step that has begun; built again where another step's are there.</summary>
+    public StepView View(Step step, AttentionState state)
+    {
+        if (_stamp != step.Stamp)
+        {
+            _stamp = -1;
+            Upload(step, state);
+            _stamp = step.Stamp;
+        }
+
+        return new StepView(_tokens.First((long)step.Tokens * StepView.TokenInts), _entries.First((long)step.Entries * StepView.EntryInts), _paths.First(PathInts(step)));
+    }
+
+    public void Dispose()
+    {
+        _tokens.Dispose();
+        _entries.Dispose();
+        _paths.Dispose();
+    }
+
+    private void Upload(Step step, AttentionState state)
+    {
+        Span<int> entries = Host(step.Entries * StepView.EntryInts);
+        for (int e = 0; e < step.Entries; e++)
+        {
+            StepEntry entry = step[e];
+            ReadOnlySpan<int> row = [entry.Slot, entry.Offset, entry.Count, entry.Moves ? 1 : 0, state.Length(entry.Slot), 0, 0, 0];
+            row.CopyTo(entries[(e * StepView.EntryInts)..]);
+        }
+
+        _entries.Upload(entries);
+
+        Span<int> tokens = Host(checked(step.Tokens * StepView.TokenInts));
+        int path = 0;
+        for (int e = 0; e < step.Entries; e++)
+        {
+            StepEntry entry = step[e];
+            for (int i = 0; i < entry.Count; i++)
+            {
+                bool listed = !entry.Moves && !entry.Tree.IsPath;
+                ReadOnlySpan<int> row = [e, entry.Tree.Depth(i), listed ? path : -1, i];
+                row.CopyTo(tokens[((entry.Offset + i) * StepView.TokenInts)..]);
+                if (listed) path += entry.Tree.Depth(i) + 1;
+            }
+        }
+
+        _tokens.Upload(tokens);
+
+        Span<int> paths = Host(PathInts(step));
+        path = 0;
+        for (int e = 0; e < step.Entries; e++)
+        {
+            StepEntry entry = step[e];
+            if (entry.Moves || entry.Tree.IsPath) continue;
+            for (int i = 0; i < entry.Count; i++) path += entry.Tree.PathTo(i, paths[path..]);
+        }
+
+        _paths.Upload(paths);
+    }
+
+    private static int PathInts(Step step)
+    {
+        int count = 0;
+        for (int e = 0; e < step.Entries; e++)
+        {
+            StepEntry entry = step[e];
+            if (entry.Moves || entry.Tree.IsPath) continue;
+            for (int i = 0; i < entry.Count; i++) count += entry.Tree.Depth(i) + 1;
+        }
+
+        return count;
+    }
+
+    private Span<int> Host(int count)
+    {
+        if (_host.Length < count) _host = new int[Math.Max(count, 2 * _host.Length)];
+        return _host.AsSpan(0, count);
+    }
+}
+
+/// <summary>A step's tables as kernels see them.</summary>
+internal readonly struct StepView(ArrayView<int> tokens, ArrayView<int> entries, ArrayView<int> paths)
+{
+    /// <summary>Ints a token: its entry, its depth, where its path begins in the list (-1: a path of the identity), its index in its entry.</summary>
+    public const int TokenInts = 4;
+
+    /// <summary>Ints an entry: slot, offset, count, moves, length before the step, and room.</summary>
+    public const int EntryInts = 8;
+
+    public readonly ArrayView<int> Tokens = tokens;
+    public readonly ArrayView<int> Entries = entries;
+    public readonly ArrayView<int> Paths = paths;
+
+    public int Entry(int token) => Tokens[token * TokenInts];
+
+    public int Depth(int token) => Tokens[token * TokenInts + 1];
+
+    public int Slot(int entry) => Entries[entry * EntryInts];
+
+    public int Offset(int entry) => Entries[entry * EntryInts + 1];
+
+    public int Count(int entry) => Entries[entry * EntryInts + 2];
+
+    public int Moves(int entry) => Entries[entry * EntryInts + 3];
+
+    public int Length(int entry) => Entries[entry * EntryInts + 4];
+
+    /// <summary>The token (among all of the step) at a depth of another's path.</summary>
+    public int Ancestor(int token, int depth)
+    {
+        int list = Tokens[token * TokenInts + 2], offset = Offset(Entry(token));
+        return offset + (list < 0 ? depth : Paths[list + depth]);
+    }
+}

@@ -1,0 +1,88 @@
+using System.Runtime.InteropServices;
+using global::ILGPU;
+using global::ILGPU.Runtime;
+
+namespace Treeline.Kernels.ILGPU;
+
+public sealed partial class IlgpuBackend
+{
+    private const int WidenSlots = 4;                       // the most float inputs that an op has
+
+    private readonly MemoryBuffer1D<float, Stride1D.Dense>?[] _widened = new MemoryBuffer1D<float, Stride1D.Dense>?[WidenSlots];
+    private int[] _integers = [];
+    private Action<AcceleratorStream, Index1D, ArrayView<ushort>, long, ArrayView<float>, int>? _widenBFloat16;
+    private Action<AcceleratorStream, Index1D, ArrayView<ushort>, long, ArrayView<float>, int>? _widenFloat16;
+
+    /// <summary>A tensor's elements from its first one on, rows <see cref="DeviceTensor.RowStride"/> apart.</summary>
+    private static ArrayView<T> Elements<T>(DeviceTensor tensor) where T : unmanaged
+    {
+        ArgumentNullException.ThrowIfNull(tensor);
+        long extent = tensor.Count == 0 ? 0 : (tensor.Rows - 1) * tensor.RowStride + tensor.RowLength;
+        return ((IlgpuBuffer)tensor.Buffer).View.SubView(tensor.Offset * tensor.Type.Size(), extent * tensor.Type.Size()).Cast<T>();
+    }
+
+    /// <summary>An input as float32: in place, or narrow numbers widened beside it, rows without gaps.</summary>
+    /// <param name="tensor">The input.</param>
+    /// <param name="slot">Which of an op's inputs it is: each has memory of its own.</param>
+    private Rows Floats(DeviceTensor tensor, int slot)
+    {
+        if (tensor.Type == ElementType.Float32 || tensor.Count == 0) return new Rows(tensor.Count == 0 ? default : Elements<float>(tensor), tensor.RowStride);
+        if (_widened[slot] is not { } buffer || buffer.Length < tensor.Count)
+        {
+            Stream.Synchronize();                           // what reads the old one may still run
+            _widened[slot]?.Dispose();
+            _widened[slot] = buffer = Accelerator.Allocate1D<float>(tensor.Count);
+        }
+
+        ArrayView<float> wide = buffer.View.AsContiguous().SubView(0, tensor.Count);
+        Action<AcceleratorStream, Index1D, ArrayView<ushort>, long, ArrayView<float>, int> widen = tensor.Type == ElementType.BFloat16
+            ? Load(ref _widenBFloat16, WidenBFloat16Kernel)
+            : Load(ref _widenFloat16, WidenFloat16Kernel);
+        widen(Stream, Threads(tensor.Count), Elements<ushort>(tensor), tensor.RowStride, wide, tensor.RowLength);
+        return new Rows(wide, tensor.RowLength);
+    }
+
+    /// <summary>Integers of a tensor on the host; valid until the next call.</summary>
+    private ReadOnlySpan<int> HostIntegers(DeviceTensor tensor)
+    {
+        int count = checked((int)tensor.Count);
+        if (_integers.Length < count) _integers = new int[Math.Max(count, 2 * _integers.Length)];
+        Span<int> integers = _integers.AsSpan(0, count);
+        ReadCore(tensor, MemoryMarshal.AsBytes(integers));
+        return integers;
+    }
+
+    /// <summary>Refuses indices outside 0 to count - 1: a device would read whatever lies there.</summary>
+    private void RequireIndices(DeviceTensor indices, int count, string name)
+    {
+        foreach (int index in HostIntegers(indices))
+            if ((uint)index >= (uint)count) throw new ArgumentException($"{name}: expected 0 to {count - 1}, got {index}", name);
+    }
+
+    private static Rows Output(DeviceTensor tensor) => new(Elements<float>(tensor), tensor.RowStride);
+
+    /// <summary>The number of threads of a launch with one thread an element.</summary>
+    private static Index1D Threads(long count) => count <= int.MaxValue ? (int)count
+        : throw new NotSupportedException($"an op of {count} elements: at most {int.MaxValue} are launched at once");
+
+    // One thread an element.
+    private static void WidenBFloat16Kernel(Index1D index, ArrayView<ushort> from, long stride, ArrayView<float> to, int rowLength) =>
+        to[index] = Numbers.FromBFloat16(from[index / rowLength * stride + index % rowLength]);
+
+    private static void WidenFloat16Kernel(Index1D index, ArrayView<ushort> from, long stride, ArrayView<float> to, int rowLength) =>
+        to[index] = Numbers.FromFloat16(from[index / rowLength * stride + index % rowLength]);
+
+    private void DisposeWidened()
+    {
+        foreach (MemoryBuffer1D<float, Stride1D.Dense>? buffer in _widened) buffer?.Dispose();
+    }
+}
+
+/// <summary>Float32 rows in device memory.</summary>
+internal readonly struct Rows(ArrayView<float> data, long stride)
+{
+    public readonly ArrayView<float> Data = data;
+    public readonly long Stride = stride;
+
+    public ref float this[long row, int column] => ref Data[row * Stride + column];
+}
