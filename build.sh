@@ -146,7 +146,7 @@ test_ilgpu() {
         local accept=TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE=1
         suite 900 'kernels, models and decoding on opencl:0' "TREELINE_TEST_BACKENDS=opencl:0 $accept" \
             -class 'Treeline.Tests.Kernels.*' -class 'Treeline.Tests.Managed.Models.*' -class 'Treeline.Tests.Managed.Decoding.*' -class Treeline.Tests.Cli.RunTests -class- '*.SwapTests' -trait- tier=full
-        suite 300 'sequences that move between cpu and opencl:0' "TREELINE_TEST_BACKENDS=cpu,opencl:0 $accept" -class '*.SwapTests' -class '*.SnapshotTests'
+        suite 300 'sequences that move between cpu and opencl:0, compare' "TREELINE_TEST_BACKENDS=cpu,opencl:0 $accept" -class '*.SwapTests' -class '*.SnapshotTests' -class '*.CompareTests'
     fi
 }
 

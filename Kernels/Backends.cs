@@ -128,7 +128,7 @@ public static class Backends
         }
 
         string[] others = [.. devices.Where(info => info.Name is not ("cpu" or "oracle" or "ilgpu-cpu"))
-            .Select(info => info.IsUsable ? $"{info.Name} is none: {info.Description}" : $"{info.Name} cannot be used: {info.WhyNot}")];
+            .Select(info => info.IsUsable ? $"{info.Name} is no GPU: {info.Description}" : $"{info.Name} cannot be used: {info.WhyNot}")];
         why = others.Length == 0 ? "no usable GPU" : $"no usable GPU; {string.Join("; ", others)}";
         return "cpu";
     }

@@ -25,7 +25,7 @@ public class BackendChoiceTests
     public void Auto_takes_the_cpu_where_no_gpu_is_usable_and_says_what_is_wrong_with_the_others()
     {
         Assert.Equal("cpu", Backends.Choose([Cpu, Oracle, Debugger, OldDriver with { IsGpu = true }, Pocl], out string why));
-        Assert.Equal("no usable GPU; cuda:0 cannot be used: the driver is too old; opencl:0 is none: a CPU behind OpenCL", why);
+        Assert.Equal("no usable GPU; cuda:0 cannot be used: the driver is too old; opencl:0 is no GPU: a CPU behind OpenCL", why);
         Assert.Equal("cpu", Backends.Choose([Cpu, Oracle], out why));
         Assert.Equal("no usable GPU", why);
     }

@@ -4,6 +4,7 @@ using Treeline.Cli;
 using Treeline.Cli.Comparison;
 using Treeline.Kernels;
 using Treeline.Tests.Harness;
+using Treeline.Tests.Managed.Decoding;
 using Xunit;
 
 namespace Treeline.Tests.Cli;
@@ -15,6 +16,8 @@ public class CompareTests
 
     static CompareTests() => WrongBackend.Register();
 
+    public static TheoryData<string> Others => SwapTests.Others;
+
     [Fact]
     public void Every_op_of_the_contract_is_compared()
     {
@@ -25,22 +28,33 @@ public class CompareTests
         Assert.Equal(ops.Except(frame).Distinct().Order(StringComparer.Ordinal), OpCase.All.Select(op => op.Op).Distinct().Order(StringComparer.Ordinal));
     }
 
-    [Fact]
-    public void Backends_that_agree_are_said_to()
+    [Theory, MemberData(nameof(Others))]
+    public void Backends_that_agree_are_said_to(string other)
     {
-        ToolRun run = Tool.Run("compare", "--backends", "cpu,oracle", "--json", "--threads", "2").Succeeds();
-        Assert.Equal("cpu", run.Json.GetProperty("reference").GetString());
-        foreach (JsonElement row in run.Json.GetProperty("ops").EnumerateArray())
+        string[] args = ["compare", "--backends", $"cpu,{other}", "--model", ModelFolder.Shakespeare, "--tokens", "8", "--threads", "2"];
+        JsonElement answer = Tool.Run([.. args, "--json"]).Succeeds().Json, model = answer.GetProperty("model");
+        Assert.Equal("cpu", answer.GetProperty("reference").GetString());
+        foreach (JsonElement row in answer.GetProperty("ops").EnumerateArray().Concat(model.GetProperty("layers").EnumerateArray()))
         {
             JsonElement finding = Assert.Single(row.GetProperty("findings").EnumerateArray());
-            Assert.Equal("oracle", finding.GetProperty("backend").GetString());
+            Assert.Equal(other, finding.GetProperty("backend").GetString());
             Assert.True(finding.GetProperty("within").GetBoolean(), row.ToString());
-            Assert.Equal(row.GetProperty("integer").GetBoolean() ? 0 : 2e-5, row.GetProperty("tolerance").GetDouble());
         }
 
-        Assert.Equal(JsonValueKind.Null, run.Json.GetProperty("first_op").GetProperty("oracle").ValueKind);
-        Assert.Equal(JsonValueKind.Null, run.Json.GetProperty("model").ValueKind);
+        Assert.All(answer.GetProperty("ops").EnumerateArray(), row => Assert.Equal(row.GetProperty("integer").GetBoolean() ? 0 : 2e-5, row.GetProperty("tolerance").GetDouble()));
+        Assert.All(model.GetProperty("layers").EnumerateArray(), row => Assert.Equal(2e-4, row.GetProperty("tolerance").GetDouble()));
+        Assert.Equal(JsonValueKind.Null, answer.GetProperty("first_op").GetProperty(other).ValueKind);
+        Assert.Equal(JsonValueKind.Null, model.GetProperty("first_layer").GetProperty(other).ValueKind);
+
+        string text = Tool.Run(args).Succeeds().Out;
+        Assert.Contains($"{other}: ops: all {answer.GetProperty("ops").GetArrayLength()} agree", text, StringComparison.Ordinal);
+        Assert.Contains($"{other}: layers and logits: all 5 agree", text, StringComparison.Ordinal);
+        Assert.Contains($"{other}: text: identical for ", text, StringComparison.Ordinal);
     }
+
+    [Fact]
+    public void Without_a_model_there_is_no_part_about_one() =>
+        Assert.Equal(JsonValueKind.Null, Tool.Run("compare", "--backends", "cpu,oracle", "--json", "--threads", "2").Succeeds().Json.GetProperty("model").ValueKind);
 
     [Theory]
     [InlineData("Add", "Add")]
