@@ -19,6 +19,7 @@ usage: ./build.sh VERB [ARGS]
   bench            prints ratios against the machine's own limits (under a minute); `bench memory` follows one
                    sequence to its 50,000th token; any other arguments go to BenchmarkDotNet (`bench --list flat`)
   pack             makes the packages in artifacts/packages and looks into them
+  gpu-check        packs artifacts/treeline-gpu-check.tar.xz, which checks a GPU on a machine without .NET (docs/gpu-check.md)
   format           formats the sources
   clean            removes what was built
 TXT
@@ -54,6 +55,24 @@ pack() {
             { say "pack: $package lacks its README, documentation or symbols"; return 1; }
         say "pack: $package.nupkg: README, documentation, symbols"
     done
+}
+
+# What is carried to a machine with a GPU: this tree, by which the tests find recordings and models, and in artifacts/gpu-check
+# the programs with the runtime. They are built apart, so that other builds do not meet their settings.
+gpu_check() {
+    local name=treeline-gpu-check bytes
+    say 'gpu-check: builds the suite and the check for linux-x64, runtime included'
+    rm -rf artifacts/gpu-build artifacts/gpu-check
+    dotnet publish tests -c Release -r linux-x64 --self-contained --artifacts-path artifacts/gpu-build -o artifacts/gpu-check \
+        -p:CustomAfterMicrosoftCommonTargets="$root/gpu-check/Carried.targets" -v quiet --nologo -tl:off -clp:ErrorsOnly
+    say "gpu-check: packs artifacts/$name.tar.xz"
+    {
+        find . \( -name .git -o -name bin -o -name obj -o -path ./artifacts \) -prune -o -type f -print
+        find ./artifacts/gpu-check -type f ! -name '*.xml'
+    } | sort | tar -cJf "artifacts/$name.tar.xz" --transform "s,^\./gpu-check/gpu-check\.sh,./gpu-check.sh,;s,^\.,$name," -T -
+    bytes=$(stat -c %s "artifacts/$name.tar.xz")
+    say "gpu-check: $bytes bytes; there: tar -xf $name.tar.xz && $name/gpu-check.sh"
+    ((bytes < 50000000)) || { say 'gpu-check: 50 MB are too many to carry'; return 1; }
 }
 
 # program PROJECT ASSEMBLY ARGS…: runs a program of ours from the caller's folder, so that paths mean what the caller means.
@@ -186,6 +205,7 @@ case "${1:-}" in
         mkdir -p "$folder"
         program bench Treeline.Bench "$@" ;;
     pack) pack ;;
+    gpu-check) gpu_check ;;
     format) say 'format: formats the sources'; dotnet format Treeline.slnx ;;
     clean)
         say 'clean: removes bin, obj, artifacts'

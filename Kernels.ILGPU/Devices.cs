@@ -105,8 +105,8 @@ internal static class Devices
     private static Context Create(string family, Func<global::ILGPU.Runtime.Device, int, string, bool> take, bool acceptWithoutGenericAddressSpace)
     {
         int index = 0;
+        DriverLibraries.Install();
         if (family == "cuda") return Context.Create(builder => Settings(builder).Cuda(device => take(device, index++, "")));
-        OpenCLLoader.Install();
         return Context.Create(builder => Settings(builder).OpenCL(device =>
         {
             bool generic = device.Capabilities.GenericAddressSpace;

@@ -39,6 +39,13 @@ internal sealed class AttentionLoad : IDisposable
     /// <summary>Verifies a tree; the state stays where it is.</summary>
     public void Verify(TokenTree tree)
     {
+        Queue(tree);
+        _backend.Synchronize();                             // a launch is not a result
+    }
+
+    /// <summary>The same, without waiting for the device.</summary>
+    public void Queue(TokenTree tree)
+    {
         _step.Clear();
         _step.Verify(0, tree);
         Attend();
@@ -56,17 +63,11 @@ internal sealed class AttentionLoad : IDisposable
         int n = _step.Tokens;
         _backend.Attend(_layer, _state[0], _step, new AttentionInputs(_inputs.Query.First(n), _inputs.Key.First(n), _inputs.Value.First(n)), _output.First(n));
         _state.Complete(_step);
-        _backend.Synchronize();                             // a launch is not a result
     }
 
     private DeviceTensor Random(params ReadOnlySpan<int> shape)
     {
-        var random = new Random(_owned.Count);
-        DeviceTensor tensor = _backend.Allocate(ElementType.Float32, shape);
-        _owned.Add(tensor);
-        var numbers = new float[tensor.Count];
-        foreach (ref float x in numbers.AsSpan()) x = random.NextSingle() - 0.5f;
-        _backend.Write<float>(tensor, numbers);
-        return tensor;
+        _owned.Add(RandomTensor.Of(_backend, seed: _owned.Count, shape));
+        return _owned[^1];
     }
 }

@@ -5,7 +5,7 @@ namespace Treeline.Tests.Architecture;
 /// <summary>What no file of the repository should hold.</summary>
 public class HygieneTests
 {
-    private static readonly string[] Folders = ["Kernels", "Kernels.ILGPU", "Managed", "Cli", "bench", "samples", "tests"];
+    private static readonly string[] Folders = ["Kernels", "Kernels.ILGPU", "Managed", "Cli", "bench", "gpu-check", "samples", "tests"];
 
     // Put together from halves, so that this file does not find itself.
     public static TheoryData<string> Unfinished =>

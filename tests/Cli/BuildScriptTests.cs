@@ -7,7 +7,7 @@ namespace Treeline.Tests.Cli;
 /// <summary><c>./build.sh treeline ARGS…</c>: what the script makes of arguments and of standard output.</summary>
 public class BuildScriptTests
 {
-    [Fact, Trait("tier", "full")]
+    [Fact, Trait("tier", "full"), Trait("needs", "sdk")]
     public void Arguments_are_passed_on_untouched_and_only_the_answer_is_on_standard_output()
     {
         foreach (string text in new[] { "", " ", "two  spaces ", "a \"b\" 'c'", "$HOME `id` $(id) \\ *", "--", "line\nline\n", "-n", "build" })

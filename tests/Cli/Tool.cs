@@ -53,9 +53,12 @@ internal static class Tool
     /// <summary>As a process of its own that finds a name of a backend in its environment.</summary>
     public static ToolRun StartWith(string backendVariable, params string[] args) => Start("", backendVariable, args);
 
+    // By the program that runs the tests where that is `dotnet`, by the tool's own where the runtime was brought along.
     private static ToolRun Start(string input, string? backendVariable, string[] args)
     {
-        var start = new ProcessStartInfo("dotnet", [typeof(Program).Assembly.Location, .. args])
+        string tool = typeof(Program).Assembly.Location;
+        bool shared = Path.GetFileNameWithoutExtension(Environment.ProcessPath) == "dotnet";
+        var start = new ProcessStartInfo(shared ? Environment.ProcessPath! : Path.ChangeExtension(tool, null), shared ? [tool, .. args] : args)
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,

@@ -4,13 +4,13 @@ using global::ILGPU.Runtime.OpenCL;
 
 namespace Treeline.Kernels.ILGPU;
 
-/// <summary>Finds the OpenCL loader: Linux distributions install <c>libOpenCL.so.1</c>, ILGPU asks for <c>OpenCL</c>, which only development packages provide.</summary>
-internal static class OpenCLLoader
+/// <summary>Finds the drivers' libraries: what a machine has for sure is <c>libOpenCL.so.1</c> and <c>libcuda.so.1</c>, ILGPU asks for names without a version, which are often left to development packages.</summary>
+internal static class DriverLibraries
 {
     private static readonly Lock Gate = new();
     private static bool _installed;
 
-    /// <summary>Must come before ILGPU first looks at OpenCL; later calls do nothing.</summary>
+    /// <summary>Must come before ILGPU first looks at a driver; later calls do nothing.</summary>
     public static void Install()
     {
         lock (Gate)
@@ -31,6 +31,6 @@ internal static class OpenCLLoader
     private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? paths)
     {
         if (NativeLibrary.TryLoad(name, assembly, paths, out nint handle)) return handle;
-        return name == "OpenCL" && NativeLibrary.TryLoad("libOpenCL.so.1", out handle) ? handle : 0;
+        return name is "OpenCL" or "cuda" && NativeLibrary.TryLoad($"lib{name}.so.1", out handle) ? handle : 0;
     }
 }
