@@ -34,6 +34,7 @@ internal sealed class InfoCommand : ToolCommand<AnswerSettings>
     {
         output.WriteLine($"treeline {Program.Version}, {RuntimeInformation.FrameworkDescription}, {RuntimeInformation.RuntimeIdentifier}");
         output.WriteLine($"machine: {Environment.ProcessorCount} cores, {(VectorBits == 0 ? "no vector registers in use" : $"{VectorBits}-bit vectors")}");
+        output.WriteLine($"default: {Backends.DefaultName}{(Environment.GetEnvironmentVariable(Backends.Variable) is { Length: > 0 } ? $" ({Backends.Variable})" : "")}");
         output.WriteLine($"auto: {auto} ({why})");
         foreach (Opened backend in backends)
         {
@@ -57,6 +58,7 @@ internal sealed class InfoCommand : ToolCommand<AnswerSettings>
         json.WriteString("platform", RuntimeInformation.RuntimeIdentifier);
         json.WriteNumber("cores", Environment.ProcessorCount);
         json.WriteNumber("vector_bits", VectorBits);
+        json.WriteString("default", Backends.DefaultName);
         json.WriteStartObject("auto");
         json.WriteString("backend", auto);
         json.WriteString("why", why);

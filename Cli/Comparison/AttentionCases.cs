@@ -14,8 +14,11 @@ internal static class AttentionCases
     public static IReadOnlyList<OpCase> All { get; } =
     [
         .. AttentionKinds.Of(QueryHeads, KeyValueHeads, HeadDim, GroupSize)
-            .Select(kind => new OpCase(kind.Spec.Attention == "softmax" ? "SoftmaxAttend" : "FlashAttend", kind.Name, bench => Run(bench, kind.Spec))),
+            .Select(kind => new OpCase(NameOf(kind.Spec.Attention), kind.Name, bench => Run(bench, kind.Spec))),
     ];
+
+    // "flash" is computed by FlashAttendCore.
+    private static string NameOf(string attention) => $"{char.ToUpperInvariant(attention[0])}{attention[1..]}Attend";
 
     private static void Run(OpBench bench, AttentionSpec spec)
     {

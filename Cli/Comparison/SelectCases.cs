@@ -5,9 +5,9 @@ namespace Treeline.Cli.Comparison;
 /// <summary>The ops that choose from logits.</summary>
 internal static class SelectCases
 {
-    private const int Rows = 5, Vocabulary = 1003, Few = 4;
+    private const int Rows = 5, Vocabulary = 1003, Few = 2;
 
-    // Four tokens for many nodes: siblings carry equal ones, and paths are accepted.
+    // Two tokens for many nodes: siblings carry equal ones, and paths are accepted.
     private static readonly int[] Parents = [-1, 0, 0, 0, 1, 1, 2, 4, 4, 5, 7, 7, 8, 10, 10, 13];
 
     public static IReadOnlyList<OpCase> All { get; } =

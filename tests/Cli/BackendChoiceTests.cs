@@ -73,6 +73,7 @@ public class BackendChoiceTests
         }
 
         Assert.Equal("oracle", Backend("oracle"));
+        Assert.Equal("oracle", Tool.StartWith("oracle", "info", "--json").Succeeds().Json.GetProperty("default").GetString());
         Assert.Equal("cpu", Backend("oracle", "--backend", "cpu"));
         Assert.Equal("cpu", Backend(""));
     }

@@ -28,6 +28,24 @@ public class CompareTests
         Assert.Equal(ops.Except(frame).Distinct().Order(StringComparer.Ordinal), OpCase.All.Select(op => op.Op).Distinct().Order(StringComparer.Ordinal));
     }
 
+    [Fact]
+    public void What_is_compared_is_written_whole_and_paths_are_accepted()
+    {
+        using KernelBackend backend = BackendsUnderTest.Open("oracle");
+        foreach (OpCase op in OpCase.All)
+        {
+            using var bench = new OpBench(backend);
+            op.Run(bench);
+            Assert.NotEmpty(bench.Outputs);
+            foreach (OpOutput output in bench.Outputs)
+            {
+                Assert.DoesNotContain(float.NaN, output.Reals ?? []);
+                Assert.DoesNotContain(int.MinValue, output.Integers ?? []);
+                if (op.Op is "Accept" or "AcceptTypical" && output.Name is "" or "accepted") Assert.True(output.Integers!.Count(node => node > 0) >= 2, op.Op);
+            }
+        }
+    }
+
     [Theory, MemberData(nameof(Others))]
     public void Backends_that_agree_are_said_to(string other)
     {
