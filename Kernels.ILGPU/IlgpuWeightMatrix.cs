@@ -26,6 +26,9 @@ internal sealed class IlgpuWeightMatrix : WeightMatrix
     /// <summary>The tensor itself where it is used in place.</summary>
     public DeviceTensor? InPlace { get; }
 
+    /// <summary>The same memory under another form's name.</summary>
+    public IlgpuWeightMatrix As(WeightForm form) => new(Backend, form, Outputs, Inputs, Type, _owned, null);
+
     public override long Bytes => (long)Outputs * Inputs * Type.Size();
 
     protected override void Dispose(bool disposing) => _owned?.Dispose();
@@ -42,6 +45,7 @@ public sealed partial class IlgpuBackend
         ArgumentNullException.ThrowIfNull(weight);
         (int outputs, int inputs) = transposed ? (weight.RowLength, weight.Rows) : (weight.Rows, weight.RowLength);
         if (form == WeightForm.InPlace) return new IlgpuWeightMatrix(this, form, outputs, inputs, weight.Type, null, weight);
+        if (form is WeightForm.Int8 or WeightForm.Int4) return PackBlocks(weight, form, transposed);
         ElementType type = form switch
         {
             WeightForm.BFloat16 => ElementType.BFloat16,

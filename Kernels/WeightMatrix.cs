@@ -14,6 +14,12 @@ public enum WeightForm
 
     /// <summary>The tensor as it lies (row-major, its own type), used in place without a copy: for memory-mapped checkpoints.</summary>
     InPlace,
+
+    /// <summary>Packed in 8 bits, a float32 scale for every 32 inputs of an output (36 bytes): see <see cref="WeightBlocks"/>. Off by at most 1/254 of the largest weight of its 32.</summary>
+    Int8,
+
+    /// <summary>Packed in 4 bits, a float32 scale for every 32 inputs of an output (20 bytes): see <see cref="WeightBlocks"/>. Off by at most 1/16, rarely 1/8, of the largest weight of its 32.</summary>
+    Int4,
 }
 
 /// <summary>A weight matrix in the form that <see cref="KernelBackend.Linear"/> takes; opaque, made by <see cref="KernelBackend.Pack"/>.</summary>
@@ -72,9 +78,9 @@ public abstract partial class KernelBackend
 {
     /// <summary>Stores a weight in the form that <see cref="Linear"/> takes.</summary>
     /// <param name="weight"><c>[outputs, inputs]</c>; its memory may be given back afterwards, except with <see cref="WeightForm.InPlace"/>.</param>
-    /// <param name="form">How to store it; a narrower form rounds to the nearest.</param>
+    /// <param name="form">How to store it; a narrower form rounds to the nearest number that it has.</param>
     /// <param name="transposed">True: the weight is stored <c>[inputs, outputs]</c> (GPT-2's <c>Conv1D</c>); not with <see cref="WeightForm.InPlace"/>.</param>
-    /// <exception cref="ArgumentException">The tensor does not fit, or in place is asked of a transposed one.</exception>
+    /// <exception cref="ArgumentException">The tensor does not fit, in place is asked of a transposed one, or 8 or 4 bits of weights that are not finite.</exception>
     public WeightMatrix Pack(DeviceTensor weight, WeightForm form, bool transposed = false)
     {
         using Call call = Enter(nameof(Pack));

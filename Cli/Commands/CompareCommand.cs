@@ -24,6 +24,11 @@ internal sealed class CompareSettings : ComputeSettings
     [Description("The same as token ids: 1,2,3, or a file of numbers, or a safetensors file with ids")]
     public string? Ids { get; init; }
 
+    [CommandOption("--weights <FORM>")]
+    [Description("How the model's weight matrices are held in memory: stored, float32, bfloat16, float16, int8, int4, in-place")]
+    [DefaultValue("stored")]
+    public string Weights { get; init; } = "stored";
+
     [CommandOption("--tokens <N>")]
     [Description("Length of the greedy text")]
     [DefaultValue("64")]
@@ -47,8 +52,10 @@ internal sealed class CompareCommand : ToolCommand<CompareSettings>
     {
         double? tolerance = settings.Tolerance is null ? null : Parse.Real("--tolerance", settings.Tolerance, 0, 0);
         int count = Parse.Whole("--tokens", settings.Tokens, 64, 1);
+        WeightForm? form = ModelSettings.Form(settings.Weights);
         BackendOptions options = settings.BackendOptions();
         if (settings.Model is null && (settings.Prompt ?? settings.Ids) is not null) throw ToolException.Usage($"{(settings.Prompt is null ? "--ids" : "--prompt")}: expected a --model that reads it, got none");
+        if (settings.Model is null && form is not null) throw ToolException.Usage("--weights: expected a --model whose weights they are, got none");
         if (settings.Prompt is not null && settings.Ids is not null) throw ToolException.Usage("expected one of --prompt and --ids, got both");
         if (settings.Model is not null) ModelSettings.RequireFolder("--model", settings.Model);
         string[] names = Names(settings.BackendNames, options, terminal);
@@ -57,7 +64,7 @@ internal sealed class CompareCommand : ToolCommand<CompareSettings>
         try
         {
             foreach (string name in names) backends.Add((name, Backends.Open(name, options)));
-            ModelComparison? model = settings.Model is null ? null : Compare(settings.Model, settings, count, backends, tolerance, terminal);
+            ModelComparison? model = settings.Model is null ? null : Compare(settings.Model, settings, count, backends, form, tolerance, terminal);
             using Progress progress = terminal.Progress("ops");
             var report = new ComparisonReport(names, OpComparison.Run(backends, tolerance, progress, terminal.Cancellation), model);
             progress.Dispose();
@@ -80,7 +87,7 @@ internal sealed class CompareCommand : ToolCommand<CompareSettings>
     }
 
     /// <summary>One model after the other: only one is in memory at a time.</summary>
-    private static ModelComparison Compare(string folder, CompareSettings settings, int count, List<(string Name, KernelBackend Backend)> backends, double? tolerance, Terminal terminal)
+    private static ModelComparison Compare(string folder, CompareSettings settings, int count, List<(string Name, KernelBackend Backend)> backends, WeightForm? form, double? tolerance, Terminal terminal)
     {
         TextTokenizer? tokenizer = TextTokenizer.Load(folder);
         int[] ids = ReadIds(settings, folder, tokenizer, terminal);
@@ -90,7 +97,7 @@ internal sealed class CompareCommand : ToolCommand<CompareSettings>
         {
             // What is wrong with the folder is wrong for all of them: the reference's refusal ends the command.
             bool isReference = runs.Count == 0;
-            var load = new LoadOptions { Tokenizer = false, Logger = isReference ? new StderrLogger(terminal) : null };
+            var load = new LoadOptions { WeightForm = form, Tokenizer = false, Logger = isReference ? new StderrLogger(terminal) : null };
             if (isReference) runs.Add(new Attempt<ModelRun>(name, Run(), null));
             else runs.Add(Attempt<ModelRun>.Of(name, Run));
             progress.Report(runs.Count, backends.Count);

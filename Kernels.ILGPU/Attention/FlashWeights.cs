@@ -12,7 +12,7 @@ public sealed partial class IlgpuBackend
         return layer.Spec.Attention == "flash" ? new FlashWeights(this, layer) : null;
     }
 
-    /// <summary>A small tensor's numbers on the host, as float32.</summary>
+    /// <summary>A tensor's numbers on the host, as float32.</summary>
     internal float[] HostFloats(DeviceTensor tensor)
     {
         var bytes = new byte[tensor.Count * tensor.Type.Size()];
@@ -20,8 +20,8 @@ public sealed partial class IlgpuBackend
         return tensor.Type switch
         {
             ElementType.Float32 => MemoryMarshal.Cast<byte, float>(bytes).ToArray(),
-            ElementType.BFloat16 => [.. MemoryMarshal.Cast<byte, BFloat16>(bytes).ToArray().Select(x => (float)x)],
-            _ => [.. MemoryMarshal.Cast<byte, System.Half>(bytes).ToArray().Select(x => (float)x)],
+            ElementType.BFloat16 => Array.ConvertAll(MemoryMarshal.Cast<byte, BFloat16>(bytes).ToArray(), x => (float)x),
+            _ => Array.ConvertAll(MemoryMarshal.Cast<byte, System.Half>(bytes).ToArray(), x => (float)x),
         };
     }
 }

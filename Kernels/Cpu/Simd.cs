@@ -20,6 +20,14 @@ internal unsafe interface ISimd<V> where V : unmanaged
     /// <summary>Widens stored float16, subnormals, infinities and NaN included.</summary>
     static abstract V LoadHalf(ushort* from);
 
+    /// <summary>Widens 8-bit integers.</summary>
+    static abstract V LoadInt8(sbyte* from);
+
+    /// <summary>Widens 4-bit integers, stored with 8 added, one a byte.</summary>
+    /// <param name="from">The bytes.</param>
+    /// <param name="shift">0: their lower halves; 4: their upper halves.</param>
+    static abstract V LoadInt4(byte* from, int shift);
+
     static abstract void Store(float* to, V x);
 
     static abstract V Broadcast(float x);
@@ -78,6 +86,17 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
         Vector512<uint> scaled = ((magnitude << 13).AsSingle() * Vector512.Create(5.192296858534828e33f)).AsUInt32();
         Vector512<uint> special = Vector512.GreaterThanOrEqual(magnitude, Vector512.Create(0x7C00u));
         return (scaled | (special & Vector512.Create(0x7F800000u)) | ((bits & Vector512.Create(0x8000u)) << 16)).AsSingle();
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadInt8(sbyte* from) =>
+        Vector512.ConvertToSingle(Vector512.WidenLower(Vector256.WidenLower(Vector128.Load(from).ToVector256Unsafe()).ToVector512Unsafe()));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadInt4(byte* from, int shift)
+    {
+        Vector512<uint> bytes = Vector512.WidenLower(Vector256.WidenLower(Vector128.Load(from).ToVector256Unsafe()).ToVector512Unsafe());
+        return Vector512.ConvertToSingle(((bytes >> shift) & Vector512.Create(15u)).AsInt32() - Vector512.Create(8));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -140,6 +159,17 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadInt8(sbyte* from) =>
+        Vector256.ConvertToSingle(Vector256.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(long*)from).AsSByte()).ToVector256Unsafe()));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadInt4(byte* from, int shift)
+    {
+        Vector256<uint> bytes = Vector256.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(long*)from).AsByte()).ToVector256Unsafe());
+        return Vector256.ConvertToSingle(((bytes >> shift) & Vector256.Create(15u)).AsInt32() - Vector256.Create(8));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(float* to, Vector256<float> x) => x.Store(to);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -199,6 +229,17 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> LoadInt8(sbyte* from) =>
+        Vector128.ConvertToSingle(Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(int*)from).AsSByte())));
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> LoadInt4(byte* from, int shift)
+    {
+        Vector128<uint> bytes = Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(int*)from).AsByte()));
+        return Vector128.ConvertToSingle(((bytes >> shift) & Vector128.Create(15u)).AsInt32() - Vector128.Create(8));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(float* to, Vector128<float> x) => x.Store(to);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -247,6 +288,10 @@ internal readonly unsafe struct Simd1 : ISimd<float>
     public static float LoadBFloat16(ushort* from) => new BFloat16(*from);
 
     public static float LoadHalf(ushort* from) => (float)BitConverter.UInt16BitsToHalf(*from);
+
+    public static float LoadInt8(sbyte* from) => *from;
+
+    public static float LoadInt4(byte* from, int shift) => ((*from >> shift) & 15) - 8;
 
     public static void Store(float* to, float x) => *to = x;
 

@@ -79,10 +79,12 @@ internal sealed unsafe partial class CpuKernels<S, V>
 
     public override void PackedProduct(in LinearOperands operands, int firstPanel, int endPanel, int firstRow, int endRow, CpuThreads threads, int worker)
     {
-        switch (operands.Weight.Type)
+        switch (operands.Weight.Form)
         {
-            case ElementType.BFloat16: PackedProduct<BFloat16Element>(operands, firstPanel, endPanel, firstRow, endRow, threads, worker); break;
-            case ElementType.Float16: PackedProduct<Float16Element>(operands, firstPanel, endPanel, firstRow, endRow, threads, worker); break;
+            case WeightForm.BFloat16: PackedProduct<BFloat16Element>(operands, firstPanel, endPanel, firstRow, endRow, threads, worker); break;
+            case WeightForm.Float16: PackedProduct<Float16Element>(operands, firstPanel, endPanel, firstRow, endRow, threads, worker); break;
+            case WeightForm.Int8: BlockProduct<Int8Block>(operands, firstPanel, endPanel, firstRow, endRow, threads, worker); break;
+            case WeightForm.Int4: BlockProduct<Int4Block>(operands, firstPanel, endPanel, firstRow, endRow, threads, worker); break;
             default: PackedProduct<Float32Element>(operands, firstPanel, endPanel, firstRow, endRow, threads, worker); break;
         }
     }
@@ -91,7 +93,7 @@ internal sealed unsafe partial class CpuKernels<S, V>
         where W : struct, IElement
     {
         if (endRow - firstRow == 1) OneRow<W>(operands, firstPanel, endPanel, firstRow, threads, worker);
-        else ManyRows<W>(operands, firstPanel, endPanel, firstRow, endRow, threads, worker);
+        else ManyRows<StoredPanels<W>, W>(operands, firstPanel, endPanel, firstRow, endRow, threads, worker);
     }
 
     /// <summary>Streams the panels once, four at a time: twelve chains in flight.</summary>
@@ -103,8 +105,8 @@ internal sealed unsafe partial class CpuKernels<S, V>
         for (int panel = firstPanel; panel < endPanel;)
         {
             int panels = endPanel - panel >= 4 ? 4 : 1;
-            byte* from = weight.Pointer + panel * weight.RowStride * W.Size;
-            nint stride = (nint)weight.RowStride * W.Size;
+            byte* from = weight.Pointer + panel * weight.PanelBytes;
+            nint stride = (nint)weight.PanelBytes;
             if (panels == 4) FourPanels<W>(from, from + stride, from + 2 * stride, from + 3 * stride, x, weight.Inputs, sums);
             else Tile<W, Rows1>(from, x, weight.Inputs, sums, 0, isFirst: true);
             int first = panel * Lanes;
@@ -139,18 +141,37 @@ internal sealed unsafe partial class CpuKernels<S, V>
         for (int i = 0; i < count; i++) output[first + i] = bias is null ? sums[i] : sums[i] + bias[first + i];
     }
 
-    private void ManyRows<W>(in LinearOperands operands, int firstPanel, int endPanel, int firstRow, int endRow, CpuThreads threads, int worker) where W : struct, IElement
+    /// <summary>Where a product of many rows finds some channels of a panel, <c>[channel][lane]</c>.</summary>
+    private interface IPanels
+    {
+        /// <param name="weight">The weight.</param>
+        /// <param name="panel">Which panel.</param>
+        /// <param name="first">Its first channel, a multiple of <see cref="ChannelBlock"/>.</param>
+        /// <param name="channels">How many.</param>
+        /// <param name="scratch">Memory for them, where they do not lie so.</param>
+        static abstract byte* Channels(CpuWeightMatrix weight, int panel, int first, int channels, float* scratch);
+    }
+
+    private readonly struct StoredPanels<W> : IPanels where W : struct, IElement
+    {
+        public static byte* Channels(CpuWeightMatrix weight, int panel, int first, int channels, float* scratch) =>
+            weight.Pointer + panel * weight.PanelBytes + (nint)first * Lanes * W.Size;
+    }
+
+    private void ManyRows<P, W>(in LinearOperands operands, int firstPanel, int endPanel, int firstRow, int endRow, CpuThreads threads, int worker)
+        where P : struct, IPanels
+        where W : struct, IElement
     {
         CpuWeightMatrix weight = operands.Weight;
         int rows = endRow - firstRow;
-        float* x = threads.Scratch(worker, (nint)rows * ChannelBlock);
+        float* x = threads.Scratch(worker, (nint)(rows + Lanes) * ChannelBlock), scratch = x + (nint)rows * ChannelBlock;
         for (int block = 0; block < weight.Inputs; block += ChannelBlock)
         {
             int channels = Math.Min(ChannelBlock, weight.Inputs - block);
             for (int r = 0; r < rows; r++) operands.Input.Copy(firstRow + r, block, channels, this, x + r * ChannelBlock);
             for (int panel = firstPanel; panel < endPanel; panel++)
             {
-                byte* from = weight.Pointer + (panel * weight.RowStride + (nint)block * Lanes) * W.Size;
+                byte* from = P.Channels(weight, panel, block, channels, scratch);
                 PanelBlock<W>(operands, panel, from, x, channels, firstRow, rows, block == 0);
             }
         }

@@ -35,10 +35,26 @@ public sealed partial class OracleBackend
         for (int o = 0; o < outputs; o++)
         {
             rows[o] = new double[inputs];
-            for (int c = 0; c < inputs; c++) rows[o][c] = Round(transposed ? stored[c][o] : stored[o][c], form);
+            for (int c = 0; c < inputs; c++) rows[o][c] = transposed ? stored[c][o] : stored[o][c];
+            if (form is WeightForm.Int8 or WeightForm.Int4) RoundBlocks(rows[o], form, o);
+            else for (int c = 0; c < inputs; c++) rows[o][c] = Round(rows[o][c], form);
         }
 
         return new OracleWeights(this, form, rows);
+    }
+
+    // What blocks of integers stand for. Their integers are a rule of the contract; only what is computed with them is the oracle's own.
+    private static void RoundBlocks(double[] row, WeightForm form, int output)
+    {
+        for (int first = 0; first < row.Length; first += WeightBlocks.Size)
+        {
+            Span<double> block = row.AsSpan(first, Math.Min(WeightBlocks.Size, row.Length - first));
+            var weights = new float[block.Length];
+            for (int i = 0; i < weights.Length; i++) weights[i] = (float)block[i];
+            var integers = new sbyte[block.Length];
+            double scale = WeightBlocks.Quantize(form, weights, integers, output, first);
+            for (int i = 0; i < weights.Length; i++) block[i] = (float)(scale * integers[i]);
+        }
     }
 
     private static double Round(double x, WeightForm form) => form switch
@@ -58,7 +74,12 @@ public sealed partial class OracleBackend
         public OracleWeights(OracleBackend backend, WeightForm form, double[][] rows) : base(backend, form, rows.Length, rows[0].Length)
         {
             _rows = rows;
-            Bytes = (long)Outputs * Inputs * (form == WeightForm.Float32 ? sizeof(float) : sizeof(short));
+            Bytes = Outputs * (form switch
+            {
+                WeightForm.Int8 or WeightForm.Int4 => WeightBlocks.Bytes(form, Inputs),
+                WeightForm.Float32 => (long)sizeof(float) * Inputs,
+                _ => (long)sizeof(short) * Inputs,
+            });
         }
 
         public OracleWeights(OracleBackend backend, DeviceTensor inPlace) : base(backend, WeightForm.InPlace, inPlace.Rows, inPlace.RowLength)

@@ -13,6 +13,7 @@ public sealed record LoadOptions
     /// <remarks>
     /// <see cref="Kernels.WeightForm.InPlace"/> uses the mapped files where they lie, which then stay open as long as the model lives;
     /// matrices that are stored transposed (GPT-2's) cannot be used so and are packed as wide as they are stored.
+    /// Tables of embeddings, norms and biases are never narrowed; a head that shares its weights with the embedding is a matrix of its own and is.
     /// </remarks>
     public WeightForm? WeightForm { get; init; }
 

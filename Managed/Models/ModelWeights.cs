@@ -27,7 +27,14 @@ internal sealed class ModelWeights(KernelBackend backend, Checkpoint checkpoint,
         if (transposed && wanted == WeightForm.InPlace) wanted = WidthOf(stored);
         if (wanted == WeightForm.InPlace) return Own(backend.Pack(Own(Map(stored)), wanted));
         using DeviceTensor source = Map(stored);
-        return Own(backend.Pack(source, wanted, transposed));
+        try
+        {
+            return Own(backend.Pack(source, wanted, transposed));
+        }
+        catch (ArgumentException e) when (wanted is WeightForm.Int8 or WeightForm.Int4)
+        {
+            throw new CheckpointException(stored.File, name, e.Message, e);
+        }
     }
 
     /// <summary>A norm: its gain and, where it has one, its bias.</summary>

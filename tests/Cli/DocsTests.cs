@@ -36,7 +36,7 @@ public class DocsTests
     [Fact]
     public void Every_word_of_an_option_is_named()
     {
-        foreach (string word in new[] { "none", "medusa", "lookup", "auto", "medusa63", "chain:N", "greedy", "typical", "lossless" })
+        foreach (string word in new[] { "none", "medusa", "lookup", "auto", "medusa63", "chain:N", "greedy", "typical", "lossless", "stored", "float32", "bfloat16", "float16", "int8", "int4", "in-place" })
             Assert.Contains($"`{word}`", Page, StringComparison.Ordinal);
     }
 }

@@ -37,6 +37,24 @@ public class PerplexityTests
     }
 
     [Fact]
+    public void Weights_are_held_as_is_asked()
+    {
+        using var folder = new Folder();
+        File.WriteAllText(folder["text"], Text);
+        double Value(string form) => Tool.Run("perplexity", "--model", Model, "--file", folder["text"], "--weights", form, "--json").Succeeds().Json.GetProperty("perplexity").GetDouble();
+        double stored = Value("stored");
+        Assert.Equal(stored, Value("float32"));
+        Assert.Equal(stored, Value("in-place"), stored * 1e-4);
+        string[] narrow = ["bfloat16", "float16", "int8", "int4"];
+        foreach (string form in narrow) Assert.InRange(Value(form), stored * 0.9, stored * 1.1);
+        Assert.Equal(5, narrow.Select(Value).Append(stored).Distinct().Count());
+        Tool.Run("perplexity", "--model", Model, "--file", folder["text"], "--weights", "int2")
+            .Refuses(ExitCodes.Usage, "--weights: expected stored, float32, bfloat16, float16, int8, int4 or in-place, got int2");
+        Tool.Run("compare", "--backends", "cpu,oracle", "--weights", "int2").Refuses(ExitCodes.Usage, "--weights: expected stored");
+        Tool.Run("compare", "--backends", "cpu,oracle", "--weights", "int4").Refuses(ExitCodes.Usage, "--weights: expected a --model");
+    }
+
+    [Fact]
     public void What_cannot_be_measured_is_refused()
     {
         using var folder = new Folder();

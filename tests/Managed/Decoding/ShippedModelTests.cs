@@ -15,6 +15,44 @@ public class ShippedModelTests
         "KING RICHARD III:\nNow is the winter of our discontent\nMade glorious summer by this sun of York;",
     ];
 
+    private const string Speech = """
+        HAMLET:
+        To be, or not to be, that is the question:
+        Whether 'tis nobler in the mind to suffer
+        The slings and arrows of outrageous fortune,
+        Or to take arms against a sea of troubles
+        And by opposing end them. To die: to sleep;
+        No more; and by a sleep to say we end
+        The heart-ache and the thousand natural shocks
+        That flesh is heir to, 'tis a consummation
+        Devoutly to be wish'd. To die, to sleep;
+        To sleep: perchance to dream: ay, there's the rub;
+        For in that sleep of death what dreams may come
+        When we have shuffled off this mortal coil,
+        Must give us pause: there's the respect
+        That makes calamity of so long life;
+        For who would bear the whips and scorns of time,
+        The oppressor's wrong, the proud man's contumely,
+        The pangs of despised love, the law's delay,
+        The insolence of office and the spurns
+        That patient merit of the unworthy takes,
+        When he himself might his quietus make
+        With a bare bodkin? who would fardels bear,
+        To grunt and sweat under a weary life,
+        But that the dread of something after death,
+        The undiscover'd country from whose bourn
+        No traveller returns, puzzles the will
+        And makes us rather bear those ills we have
+        Than fly to others that we know not of?
+        Thus conscience does make cowards of us all;
+        And thus the native hue of resolution
+        Is sicklied o'er with the pale cast of thought,
+        And enterprises of great pith and moment
+        With this regard their currents turn awry,
+        And lose the name of action.
+
+        """;
+
     /// <summary>Which prompt.</summary>
     public static TheoryData<int> Each => [.. Enumerable.Range(0, Prompts.Length)];
 
@@ -103,6 +141,22 @@ public class ShippedModelTests
         Close.To([nats], [got.Nats], Close.Logits);
         Assert.InRange(got.Value, 2, 60);
         foreach (int chunk in new[] { 1, 13 }) Assert.Equal(got, Perplexity.Compute(model, text, chunk, cancellation: TestContext.Current.CancellationToken));
+    }
+
+    [Fact]
+    public void Narrow_weights_predict_nearly_as_well()
+    {
+        using KernelBackend backend = BackendsUnderTest.Open("cpu");
+        double wide = Value(WeightForm.Float32), bits8 = Value(WeightForm.Int8), bits4 = Value(WeightForm.Int4);
+        Assert.InRange(bits8, wide * 0.99, wide * 1.01);
+        Assert.InRange(bits4, wide * 0.95, wide * 1.05);
+        Assert.Equal(3, new[] { wide, bits8, bits4 }.Distinct().Count());
+
+        double Value(WeightForm form)
+        {
+            using CausalModel model = CausalModel.Load(Folder, backend, new LoadOptions { WeightForm = form });
+            return Perplexity.Compute(model, model.Tokenizer!.Encode(Speech), cancellation: TestContext.Current.CancellationToken).Value;
+        }
     }
 
     [Fact]

@@ -60,6 +60,8 @@ public class ConfigurationTests
     [InlineData("gpt2", true, ElementType.Float16, WeightForm.InPlace)]
     [InlineData("llama", true, ElementType.BFloat16, WeightForm.InPlace)]
     [InlineData("gpt2", false, ElementType.Float32, WeightForm.BFloat16)]
+    [InlineData("gpt2", true, ElementType.Float32, WeightForm.Int8)]
+    [InlineData("llama", false, ElementType.BFloat16, WeightForm.Int4)]
     public void Narrow_weights_agree_with_the_oracle(string model, bool linear, ElementType stored, WeightForm? form)
     {
         using var folder = new TemporaryFolder();

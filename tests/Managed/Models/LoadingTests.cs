@@ -78,6 +78,21 @@ public sealed class LoadingTests : IDisposable
         Close.To(_backend.Download<float>(want.Medusa!.Forward(hidden)), _backend.Download<float>(model.Medusa!.Forward(hidden)), Close.Attention, "heads");
     }
 
+    [Fact]
+    public void Weights_that_have_no_integers_are_refused_by_name()
+    {
+        var checkpoint = new TinyCheckpoint("llama", linear: false);
+        checkpoint.Tensors["model.layers.1.mlp.up_proj.weight"].Numbers[3 * TinyCheckpoint.Hidden + 40] = float.NegativeInfinity;
+        checkpoint.Save(_folder.Path);
+        foreach (WeightForm form in new[] { WeightForm.Int8, WeightForm.Int4 })
+        {
+            string message = Assert.Throws<CheckpointException>(() => CausalModel.Load(_folder.Path, _backend, new LoadOptions { WeightForm = form })).Message;
+            Assert.Contains($"tensor 'model.layers.1.mlp.up_proj.weight': weight: expected finite numbers to pack as {form}, got {float.NegativeInfinity} at [3, 40]", message, StringComparison.Ordinal);
+        }
+
+        CausalModel.Load(_folder.Path, _backend).Dispose();
+    }
+
     [Theory]
     [InlineData("llama", "model.")]
     [InlineData("gpt2", "transformer.")]

@@ -16,6 +16,8 @@ public class ModelExactnessTests
         { "cpu", "llama", false, WeightForm.InPlace, ElementType.BFloat16 },
         { "cpu", "gpt2", true, WeightForm.BFloat16, ElementType.BFloat16 },
         { "cpu", "gpt2", false, WeightForm.Float16, ElementType.Float32 },
+        { "cpu", "gpt2", true, WeightForm.Int8, ElementType.Float16 },
+        { "cpu", "llama", true, WeightForm.Int4, ElementType.Float32 },
     };
 
     /// <summary>All of them; on the oracle and on variants of a backend the two ways in which a weight lies in memory.</summary>
