@@ -20,6 +20,7 @@ usage: ./build.sh VERB [ARGS]
                    sequence to its 50,000th token; any other arguments go to BenchmarkDotNet (`bench --list flat`)
   pack             makes the packages in artifacts/packages and looks into them
   gpu-check        packs artifacts/treeline-gpu-check.tar.xz, which checks a GPU on a machine without .NET (docs/gpu-check.md)
+  ptx-report       writes docs/ptx-report.md: what NVIDIA's assembler makes of every kernel
   format           formats the sources
   clean            removes what was built
 TXT
@@ -82,7 +83,7 @@ program() {
     local project=$1 assembly=$2 stamp=artifacts/built/${1//\//-}
     shift 2
     if [[ ! -f $stamp || ! -f $project/bin/Release/net10.0/$assembly.dll ||
-        -n $(find Kernels Managed "$project" Directory.* global.json \( -name bin -o -name obj \) -prune -o -newer "$stamp" -print -quit) ]]; then
+        -n $(find Kernels Kernels.ILGPU Managed "$project" Directory.* global.json \( -name bin -o -name obj \) -prune -o -newer "$stamp" -print -quit) ]]; then
         say "build: compiles $project, Release" >&2
         mkdir -p artifacts/built
         touch "$stamp.begun"                                # a source saved during the build is newer than this
@@ -95,7 +96,7 @@ program() {
 
 # ---- tests: every part has a time limit, is counted, and says how long it took ----
 
-passed=0 failed=0
+passed=0 failed=0 skipped=0
 
 begin() {
     say "---- $1"
@@ -119,7 +120,7 @@ check() {
 # suite SECONDS NAME SWITCHES FILTER…: the tests that a filter picks, under switches of the environment (A=1 B=2, or '').
 # They are counted from the runner's report: a runner that crashes or is stopped leaves none, and no test at all is a failure.
 suite() {
-    local limit=$1 name=$2 report code=0 counts good bad switches
+    local limit=$1 name=$2 report code=0 counts good bad left switches
     read -ra switches <<<"$3"
     shift 3
     report=artifacts/test-results/${name//[^a-zA-Z0-9]/-}.xml
@@ -135,9 +136,11 @@ suite() {
         say "the runner ended with code $code; $good tests passed, none failed: this counts as a failure"
         bad=1
     fi
+    left=$(count skipped "$counts")                          # each says why in the lines above
     passed=$((passed + good))
     failed=$((failed + bad))
-    end "$name" "$limit" "$good passed, $bad failed"
+    skipped=$((skipped + left))
+    end "$name" "$limit" "$good passed, $bad failed$( ((left == 0)) || say ", $left SKIPPED")"
 }
 
 # An attribute of the report's first element, 0 where there is none.
@@ -148,6 +151,7 @@ count() {
 }
 
 finish() {
+    ((skipped == 0)) || say "$skipped tests were skipped: what they need is not here"
     say "$passed passed, $failed failed"
     ((failed == 0))
 }
@@ -206,6 +210,10 @@ case "${1:-}" in
         program bench Treeline.Bench "$@" ;;
     pack) pack ;;
     gpu-check) gpu_check ;;
+    ptx-report)
+        .ci/ptxas || true                                   # the program says what is missing
+        folder=$root
+        program gpu-check Treeline.GpuCheck ptx-report "$root" ;;
     format) say 'format: formats the sources'; dotnet format Treeline.slnx ;;
     clean)
         say 'clean: removes bin, obj, artifacts'

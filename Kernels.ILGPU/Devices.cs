@@ -93,6 +93,14 @@ internal static class Devices
         throw new BackendUnavailableException($"backend: {name}: {refused}");
     }
 
+    /// <summary>A context with the settings of all others and no device: for compiling where there is none.</summary>
+    internal static Context CreateWithoutDevice()
+    {
+        Context context = Context.Create(builder => Settings(builder));
+        Fused.Register(context);
+        return context;
+    }
+
     /// <summary>One line about a device.</summary>
     public static string Describe(global::ILGPU.Runtime.Device device) => string.Create(CultureInfo.InvariantCulture,
         $"ILGPU on {device.Name.Trim()}, {(device is CPUDevice ? "host memory" : $"{device.MemorySize >> 20:n0} MiB")}, groups of up to {device.MaxNumThreadsPerGroup}, {(device is CPUDevice ? "any" : $"{device.MaxSharedMemoryPerGroup >> 10} KiB")} shared memory");

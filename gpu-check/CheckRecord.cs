@@ -17,10 +17,17 @@ internal sealed record SuitePart(string Name, int Passed, int Failed, int Skippe
 /// <param name="Gigaflops">Multiplications and additions a second, in thousand millions; 0 where memory is what counts.</param>
 internal sealed record Measured(string Name, double Microseconds, long Bytes, double ShareOfCopy, double Gigaflops);
 
+/// <summary>What was measured.</summary>
+/// <param name="Clock">What the times were taken with.</param>
+/// <param name="CopyGigabytesPerSecond">Bytes that a copy within the device's memory reads and writes, in thousand millions a second.</param>
+/// <param name="Rows">The micro-benchmarks.</param>
+internal sealed record Measures(string Clock, double CopyGigabytesPerSecond, IReadOnlyList<Measured> Rows);
+
 /// <summary>Everything that a check saw: written as JSON for programs and as a table for people, again after every part, so that a run that is cut off leaves what it had.</summary>
 internal sealed record CheckRecord(string Version, DateTime Began, string System, string Backend)
 {
-    private static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase };
+    /// <summary>How it is written.</summary>
+    public static readonly JsonSerializerOptions Indented = new() { WriteIndented = true, PropertyNamingPolicy = JsonNamingPolicy.CamelCase };
 
     /// <summary>How it ended, in words.</summary>
     public string Verdict { get; set; } = "not finished";
@@ -37,14 +44,8 @@ internal sealed record CheckRecord(string Version, DateTime Began, string System
     /// <summary>The suite, in the order it ran.</summary>
     public List<SuitePart> Suite { get; } = [];
 
-    /// <summary>What the times were taken with.</summary>
-    public string Clock { get; set; } = "";
-
-    /// <summary>Bytes that a copy within the device's memory reads and writes, in thousand millions a second.</summary>
-    public double CopyGigabytesPerSecond { get; set; }
-
-    /// <summary>The micro-benchmarks.</summary>
-    public List<Measured> Benchmarks { get; } = [];
+    /// <summary>The micro-benchmarks; null where there are none.</summary>
+    public Measures? Measures { get; set; }
 
     /// <summary>Writes <c>gpu-check.json</c> and <c>gpu-check.txt</c>.</summary>
     public void Save(string folder)
@@ -70,11 +71,11 @@ internal sealed record CheckRecord(string Version, DateTime Began, string System
             foreach (string problem in part.Problems) text.WriteLine($"  {problem}");
         }
 
-        if (Benchmarks.Count == 0) return text.ToString();
+        if (Measures is null) return text.ToString();
         text.WriteLine();
-        text.WriteLine(string.Create(CultureInfo.InvariantCulture, $"times: {Clock}; a copy moves {CopyGigabytesPerSecond:f0} GB/s (read and written)"));
+        text.WriteLine(string.Create(CultureInfo.InvariantCulture, $"times: {Measures.Clock}; a copy moves {Measures.CopyGigabytesPerSecond:f0} GB/s (read and written)"));
         text.WriteLine($"{"",-44} {"µs",10} {"MB",10} {"of copy",8} {"GFLOP/s",9}");
-        foreach (Measured row in Benchmarks)
+        foreach (Measured row in Measures.Rows)
             text.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{row.Name,-44} {row.Microseconds,10:f1} {row.Bytes / 1e6,10:f2} {100 * row.ShareOfCopy,7:f0}% {(row.Gigaflops > 0 ? row.Gigaflops.ToString("f0", CultureInfo.InvariantCulture) : ""),9}"));
         return text.ToString();
     }

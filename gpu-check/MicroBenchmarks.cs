@@ -1,3 +1,4 @@
+using System.Text.Json;
 using Treeline.Bench;
 using Treeline.Kernels;
 
@@ -9,17 +10,19 @@ internal static class MicroBenchmarks
     private const int Channels = 4096, Inner = 11_008, Heads = 32, HeadDim = 128, GroupSize = 64, Vocabulary = 32_000;
     private const float Epsilon = 1e-5f;
 
-    /// <summary>Measures everything; rows are added to the record as they come.</summary>
-    public static void Run(KernelBackend backend, CheckRecord record)
+    /// <summary>Measures everything and writes it to a file, anew after every row.</summary>
+    /// <returns>0.</returns>
+    public static int Run(string backendName, string file)
     {
+        using KernelBackend backend = Backends.Open(backendName);
         using DeviceMeter meter = DeviceMeter.Of(backend);
         double copied = meter.CopiedBytesPerSecond();
-        record.Clock = meter.Clock;
-        record.CopyGigabytesPerSecond = copied / 1e9;
+        List<Measured> rows = [];
         void Add(string name, long bytes, double operations, Action call)
         {
             double seconds = meter.Seconds(call);
-            record.Benchmarks.Add(new Measured(name, seconds * 1e6, bytes, bytes / seconds / copied, operations / seconds / 1e9));
+            rows.Add(new Measured(name, seconds * 1e6, bytes, bytes / seconds / copied, operations / seconds / 1e9));
+            File.WriteAllText(file, JsonSerializer.Serialize(new Measures(meter.Clock, copied / 1e9, rows), CheckRecord.Indented));
             Console.WriteLine($"measured {name}");
         }
 
@@ -27,6 +30,7 @@ internal static class MicroBenchmarks
         Rows(backend, Add);
         Selection(backend, Add);
         Attention(backend, Add);
+        return 0;
     }
 
     private delegate void Adder(string name, long bytes, double operations, Action call);

@@ -57,18 +57,16 @@ public class GpuCheckTests
             Driver = "580.1",
             Devices = [new FoundDevice("cuda:0", "a card", ""), new FoundDevice("opencl:0", "no device", "no loader")],
             Verdict = "1 tests failed",
-            Clock = "device events",
-            CopyGigabytesPerSecond = 1000,
+            Measures = new Measures("device events", 1000, [new Measured("linear", 12.5, 4_000_000, 0.32, 7)]),
         };
         record.Suite.Add(Read(Report, code: 1));
-        record.Benchmarks.Add(new Measured("linear", 12.5, 4_000_000, 0.32, 7));
         record.Save(folder.Path);
 
         JsonElement json = JsonDocument.Parse(File.ReadAllText(folder["gpu-check.json"])).RootElement;
         Assert.Equal("1 tests failed", json.GetProperty("verdict").GetString());
         Assert.Equal("no loader", json.GetProperty("devices")[1].GetProperty("whyNot").GetString());
         Assert.Equal(2, json.GetProperty("suite")[0].GetProperty("failed").GetInt32());
-        Assert.Equal(12.5, json.GetProperty("benchmarks")[0].GetProperty("microseconds").GetDouble());
+        Assert.Equal(12.5, json.GetProperty("measures").GetProperty("rows")[0].GetProperty("microseconds").GetDouble());
 
         string[] table = File.ReadAllLines(folder["gpu-check.txt"]);
         Assert.Contains("device   opencl:0: no device (cannot be used: no loader)", table);

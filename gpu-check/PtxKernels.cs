@@ -1,0 +1,79 @@
+using System.Reflection;
+using System.Reflection.Emit;
+using ILGPU;
+using ILGPU.Backends.EntryPoints;
+using ILGPU.Backends.PTX;
+using ILGPU.Runtime.Cuda;
+using Treeline.Kernels.ILGPU;
+
+namespace Treeline.GpuCheck;
+
+/// <summary>The kernels of the ILGPU backend as PTX, compiled without a device.</summary>
+internal sealed class PtxKernels : IDisposable
+{
+    // The newest that the assembler of CUDA 11.8 takes; what these kernels need is older.
+    private static readonly CudaInstructionSet InstructionSet = CudaInstructionSet.ISA_78;
+
+    private readonly Context _context = Devices.CreateWithoutDevice();
+
+    /// <summary>The architectures that are looked at.</summary>
+    public static IReadOnlyList<CudaArchitecture> Architectures { get; } = [CudaArchitecture.SM_70, CudaArchitecture.SM_80, CudaArchitecture.SM_90];
+
+    /// <summary>Every kernel that the backend can launch, generic ones in every form: what its code takes the address of. So none is forgotten.</summary>
+    public static IReadOnlyList<MethodInfo> All { get; } =
+        [.. typeof(IlgpuBackend).Assembly.GetTypes().SelectMany(Bodies).SelectMany(Taken).Distinct().OrderBy(Name, StringComparer.Ordinal)];
+
+    /// <summary>The kernels that are declared, as they are declared.</summary>
+    public static IEnumerable<MethodInfo> Declared { get; } = [.. typeof(IlgpuBackend).GetMethods(Everything | BindingFlags.Static).Where(IsKernel)];
+
+    private const BindingFlags Everything = BindingFlags.Public | BindingFlags.NonPublic | BindingFlags.DeclaredOnly;
+
+    /// <summary>A kernel's name with its type arguments, such as <c>LinearTile&lt;Single, Float32Weight&gt;</c>.</summary>
+    public static string Name(MethodInfo kernel) =>
+        kernel.Name[..^"Kernel".Length] + (kernel.IsGenericMethod ? $"<{string.Join(", ", kernel.GetGenericArguments().Select(type => type.Name))}>" : "");
+
+    /// <summary>A kernel's PTX.</summary>
+    /// <param name="kernel">One of <see cref="All"/>.</param>
+    /// <param name="architecture">The architecture that it is meant for.</param>
+    public string Compile(MethodInfo kernel, CudaArchitecture architecture)
+    {
+        using var backend = new PTXBackend(_context, new CudaCapabilityContext(architecture), architecture, InstructionSet, null);
+        // As the backend launches it: a kernel that begins with an index runs once for each, others say their groups.
+        EntryPointDescription entry = kernel.GetParameters()[0].ParameterType == typeof(Index1D)
+            ? EntryPointDescription.FromImplicitlyGroupedKernel(kernel)
+            : EntryPointDescription.FromExplicitlyGroupedKernel(kernel);
+        return ((PTXCompiledKernel)backend.Compile(entry, default)).PTXAssembly;
+    }
+
+    public void Dispose() => _context.Dispose();
+
+    private static bool IsKernel(MethodBase method) => method.IsStatic && method.Name.EndsWith("Kernel", StringComparison.Ordinal) && method.DeclaringType == typeof(IlgpuBackend);
+
+    private static IEnumerable<MethodBase> Bodies(Type type) =>
+        type.GetMethods(Everything | BindingFlags.Static | BindingFlags.Instance).Concat<MethodBase>(type.GetConstructors(Everything | BindingFlags.Static | BindingFlags.Instance));
+
+    // An address is taken by one instruction, two bytes and a token. Bytes that look like it and are not may add a kernel, never hide one.
+    private static IEnumerable<MethodInfo> Taken(MethodBase body)
+    {
+        byte[] code = body.GetMethodBody()?.GetILAsByteArray() ?? [];
+        byte first = (byte)(OpCodes.Ldftn.Value >> 8 & 0xff), second = (byte)(OpCodes.Ldftn.Value & 0xff);
+        for (int i = 0; i + 6 <= code.Length; i++)
+        {
+            if (code[i] != first || code[i + 1] != second || Resolve(body, BitConverter.ToInt32(code, i + 2)) is not { } method || !IsKernel(method)) continue;
+            if (method.ContainsGenericParameters) throw new InvalidOperationException($"{body.DeclaringType}.{body.Name} takes {method} with types of its own: which they are cannot be read from the code");
+            yield return method;
+        }
+    }
+
+    private static MethodInfo? Resolve(MethodBase body, int token)
+    {
+        try
+        {
+            return body.Module.ResolveMethod(token, body.DeclaringType!.IsGenericType ? body.DeclaringType.GetGenericArguments() : null, body.IsGenericMethod ? body.GetGenericArguments() : null) as MethodInfo;
+        }
+        catch (Exception e) when (e is ArgumentException or BadImageFormatException)
+        {
+            return null;
+        }
+    }
+}
