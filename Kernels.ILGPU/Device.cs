@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using System.Linq.Expressions;
 using System.Reflection;
 using global::ILGPU;
 using global::ILGPU.Runtime;
@@ -5,9 +7,10 @@ using global::ILGPU.Runtime;
 namespace Treeline.Kernels.ILGPU;
 
 /// <summary>An open device with its compiled kernels: one backend has it at a time, the next one finds the kernels compiled.</summary>
-internal sealed class Device(string name, Context context, Accelerator accelerator)
+internal sealed class Device(string name, Context context, Accelerator accelerator, bool withConsent)
 {
-    private readonly Dictionary<MethodInfo, Delegate> _kernels = [];
+    private readonly Dictionary<MethodInfo, Delegate> _launchers = [];
+    private readonly List<KernelUse> _kernels = [];
 
     public string Name => name;
 
@@ -16,12 +19,62 @@ internal sealed class Device(string name, Context context, Accelerator accelerat
     /// <summary>ILGPU's context, which lives as long as the accelerator.</summary>
     public Context Context => context;
 
+    public DeviceMemory Memory { get; } = new(name, accelerator);
+
+    /// <summary>True where it was opened for somebody who accepts it without generic address space.</summary>
+    public bool WithConsent => withConsent;
+
+    /// <summary>The kernels compiled so far, in order.</summary>
+    public IReadOnlyList<KernelUse> Kernels => _kernels;
+
+    /// <summary>Who has the device now, and is told of failed launches.</summary>
+    public IlgpuBackend? Backend { get; set; }
+
     /// <summary>A kernel's launcher, compiled at its first use.</summary>
+    /// <exception cref="KernelCompilationException">It cannot be compiled.</exception>
     public T Load<T>(MethodInfo kernel) where T : Delegate
     {
-        if (_kernels.TryGetValue(kernel, out Delegate? launcher)) return (T)launcher;
-        T compiled = kernel.GetParameters()[0].ParameterType == typeof(Index1D) ? accelerator.LoadAutoGroupedKernel<T>(kernel) : accelerator.LoadKernel<T>(kernel);
-        _kernels[kernel] = compiled;
-        return compiled;
+        if (_launchers.TryGetValue(kernel, out Delegate? known)) return (T)known;
+        long started = Stopwatch.GetTimestamp();
+        var use = new KernelUse(KernelCompiler.NameOf(kernel));
+        T launcher = Guarded(KernelCompiler.Compile<T>(this, kernel), use);
+        use.Compiled(Stopwatch.GetElapsedTime(started));
+        _kernels.Add(use);
+        _launchers[kernel] = launcher;
+        return launcher;
     }
+
+    /// <summary>Ends it for good: after a fault nobody else may have it.</summary>
+    public void Discard()
+    {
+        try
+        {
+            accelerator.Dispose();
+            context.Dispose();
+        }
+        catch (AcceleratorException)
+        {
+            // The driver refuses to free what a lost device had; there is nothing more to do.
+        }
+    }
+
+    // The launcher's type has the kernel's arguments, so what goes around it is put together here, once a kernel; launching allocates nothing.
+    private T Guarded<T>(T launch, KernelUse use) where T : Delegate
+    {
+        ParameterExpression[] arguments = [.. typeof(T).GetMethod("Invoke")!.GetParameters().Select(parameter => Expression.Parameter(parameter.ParameterType))];
+        ParameterExpression failure = Expression.Parameter(typeof(AcceleratorException));
+        Expression uses = Expression.Constant(use);
+        return Expression.Lambda<T>(
+            Expression.TryCatch(
+                Expression.Block(
+                    Expression.Call(uses, Method(use.Before), arguments[0]),
+                    Expression.Invoke(Expression.Constant(launch), arguments),
+                    Expression.Call(uses, Method(use.After), arguments[0])),
+                Expression.Catch(failure, Expression.Throw(Expression.Call(Expression.Constant(this), Method(Failed), failure)))),
+            arguments).Compile();
+    }
+
+    private static MethodInfo Method(Delegate method) => method.Method;
+
+    private Exception Failed(AcceleratorException e) => Backend?.Failed(e) ?? e;
 }

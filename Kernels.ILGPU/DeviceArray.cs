@@ -1,5 +1,5 @@
+using System.Runtime.InteropServices;
 using global::ILGPU;
-using global::ILGPU.Runtime;
 
 namespace Treeline.Kernels.ILGPU;
 
@@ -10,32 +10,33 @@ internal sealed class DeviceArray<T>(IlgpuBackend backend) : IDisposable where T
     private long _length;
 
     /// <summary>Its first numbers.</summary>
-    public ArrayView<T> First(long count) => count == 0 ? default : _buffer!.View.Cast<T>().SubView(0, count);
+    public ArrayView<T> First(long count) => count == 0 ? default : _buffer!.View.SubView(0, checked(count * Interop.SizeOf<T>())).Cast<T>();
 
     /// <summary>Room for so many, contents undefined where it had to grow.</summary>
     public ArrayView<T> Reserve(long count)
     {
         if (_length < count || _buffer is null)
         {
-            backend.Stream.Synchronize();                   // what reads the old one may still run
+            _buffer?.Dispose();                             // waits for what reads it
+            (_buffer, _length) = (null, 0);
             long length = Math.Max(count, 16);
-            var larger = new IlgpuBuffer(backend, checked(length * Interop.SizeOf<T>()));
-            _buffer?.Dispose();
-            (_buffer, _length) = (larger, length);
+            _buffer = new IlgpuBuffer(backend, checked(length * Interop.SizeOf<T>()));
+            _length = length;
         }
 
         return First(count);
     }
 
-    /// <summary>Holds a copy of host numbers.</summary>
+    /// <summary>Holds a copy of host numbers; the span may be reused when this returns.</summary>
     public ArrayView<T> Upload(ReadOnlySpan<T> numbers)
     {
         ArrayView<T> view = Reserve(numbers.Length);
-        if (numbers.IsEmpty) return view;
-        view.CopyFromCPU(backend.Stream, numbers);
-        backend.Stream.Synchronize();                       // the caller may reuse the span
+        _buffer!.Write(0, MemoryMarshal.AsBytes(numbers));
         return view;
     }
+
+    /// <summary>Copies its first numbers to the host, after the work that writes them.</summary>
+    public void Download(Span<T> numbers) => _buffer!.Read(0, MemoryMarshal.AsBytes(numbers));
 
     public void Dispose() => _buffer?.Dispose();
 }

@@ -16,7 +16,7 @@ internal static class Devices
     /// <summary>ILGPU's own CPU accelerator: one multiprocessor of 32 threads, so that groups of 32 fit.</summary>
     private static readonly CPUDevice Cpu = new(32, 32, 1);
 
-    /// <summary>The names of a family's devices, usable or not.</summary>
+    /// <summary>The names of a family's devices, usable or not; where there is none, one line that says why.</summary>
     public static IEnumerable<BackendInfo> Discover(string family, bool acceptWithoutGenericAddressSpace)
     {
         if (family == "ilgpu-cpu") return [new BackendInfo(family, Describe(Cpu), "")];
@@ -28,10 +28,11 @@ internal static class Devices
                 found.Add(new BackendInfo(Name(family, index), Describe(device), whyNot) { IsGpu = device is CudaDevice or CLDevice { DeviceType: CLDeviceType.CL_DEVICE_TYPE_GPU } });
                 return false;
             }, acceptWithoutGenericAddressSpace);
+            if (found.Count == 0) found.Add(new BackendInfo(Name(family, 0), "no device", Drivers.WhyNone(family)));
         }
-        catch (Exception e) when (e is AcceleratorException or DllNotFoundException or NotSupportedException or TypeInitializationException)
+        catch (Exception e) when (IsDriverFailure(e))
         {
-            found.Add(new BackendInfo(Name(family, 0), $"no {family} device", e.Message));
+            found.Add(new BackendInfo(Name(family, 0), "no device", e.Message));
         }
 
         return found;
@@ -41,12 +42,16 @@ internal static class Devices
     /// <exception cref="BackendUnavailableException">There is none of that name, or it cannot be used; the message says why.</exception>
     public static IlgpuBackend Open(string family, string name, bool acceptWithoutGenericAddressSpace)
     {
-        lock (Gate)
+        Device device = TakeIdle(name, acceptWithoutGenericAddressSpace) ?? OpenDevice(family, name, acceptWithoutGenericAddressSpace);
+        try
         {
-            if (Idle.TryGetValue(name, out Stack<Device>? idle) && idle.TryPop(out Device? device)) return new IlgpuBackend(device);
+            return new IlgpuBackend(device);
         }
-
-        return new IlgpuBackend(OpenDevice(family, name, acceptWithoutGenericAddressSpace));
+        catch (AcceleratorException e)
+        {
+            device.Discard();
+            throw new BackendUnavailableException($"backend: {name} cannot be opened: {e.Message}", e);
+        }
     }
 
     /// <summary>Keeps a device whose backend has ended, with its compiled kernels, for the next one.</summary>
@@ -60,9 +65,18 @@ internal static class Devices
         }
     }
 
+    private static Device? TakeIdle(string name, bool acceptWithoutGenericAddressSpace)
+    {
+        lock (Gate)
+        {
+            // One that was opened with consent is not handed to those who have not given it.
+            return Idle.TryGetValue(name, out Stack<Device>? idle) && idle.TryPeek(out Device? device) && (acceptWithoutGenericAddressSpace || !device.WithConsent) ? idle.Pop() : null;
+        }
+    }
+
     private static Device OpenDevice(string family, string name, bool acceptWithoutGenericAddressSpace)
     {
-        string refused = $"no such device; {family} devices here: {string.Join(", ", Discover(family, acceptWithoutGenericAddressSpace).Select(info => info.Name).DefaultIfEmpty("none"))}";
+        string? refused = null;
         Context? context = null;
         try
         {
@@ -80,17 +94,17 @@ internal static class Devices
             if (chosen is not null)
             {
                 Fused.Register(context);
-                return new Device(name, context, chosen.CreateAccelerator(context));
+                return new Device(name, context, chosen.CreateAccelerator(context), acceptWithoutGenericAddressSpace);
             }
         }
-        catch (Exception e) when (e is AcceleratorException or DllNotFoundException or NotSupportedException or TypeInitializationException)
+        catch (Exception e) when (IsDriverFailure(e))
         {
             context?.Dispose();
             throw new BackendUnavailableException($"backend: {name} cannot be opened: {e.Message}", e);
         }
 
         context.Dispose();
-        throw new BackendUnavailableException($"backend: {name}: {refused}");
+        throw new BackendUnavailableException($"backend: {name}: {refused ?? $"no such device; {WhatThereIs(family, acceptWithoutGenericAddressSpace)}"}");
     }
 
     /// <summary>A context with the settings of all others and no device: for compiling where there is none.</summary>
@@ -100,6 +114,16 @@ internal static class Devices
         Fused.Register(context);
         return context;
     }
+
+    private static string WhatThereIs(string family, bool acceptWithoutGenericAddressSpace)
+    {
+        BackendInfo[] found = [.. Discover(family, acceptWithoutGenericAddressSpace)];
+        return found is [{ IsUsable: false, Description: "no device" } none] ? none.WhyNot : $"{family} devices here: {string.Join(", ", found.Select(info => info.Name))}";
+    }
+
+    // What ILGPU and its drivers throw where they cannot: their own errors, a library that is missing or lacks a function, an architecture that ILGPU does not know.
+    private static bool IsDriverFailure(Exception e) =>
+        e is AcceleratorException or DllNotFoundException or EntryPointNotFoundException or BadImageFormatException or NotSupportedException or TypeInitializationException;
 
     /// <summary>One line about a device.</summary>
     public static string Describe(global::ILGPU.Runtime.Device device) => string.Create(CultureInfo.InvariantCulture,
@@ -114,7 +138,7 @@ internal static class Devices
     {
         int index = 0;
         DriverLibraries.Install();
-        if (family == "cuda") return Context.Create(builder => Settings(builder).Cuda(device => take(device, index++, "")));
+        if (family == "cuda") return Context.Create(builder => Settings(builder).Cuda(device => take(device, index++, Drivers.WhyNot(device))));
         return Context.Create(builder => Settings(builder).OpenCL(device =>
         {
             bool generic = device.Capabilities.GenericAddressSpace;

@@ -28,6 +28,9 @@ internal static class DriverLibraries
         }
     }
 
+    /// <summary>A driver's library, for the few calls that ILGPU does not have; 0 where it is not here.</summary>
+    public static nint Load(string name) => Resolve(name, typeof(DriverLibraries).Assembly, null);
+
     private static nint Resolve(string name, Assembly assembly, DllImportSearchPath? paths)
     {
         if (NativeLibrary.TryLoad(name, assembly, paths, out nint handle)) return handle;

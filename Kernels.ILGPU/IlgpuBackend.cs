@@ -1,4 +1,3 @@
-using global::ILGPU;
 using global::ILGPU.Runtime;
 
 namespace Treeline.Kernels.ILGPU;
@@ -8,11 +7,13 @@ namespace Treeline.Kernels.ILGPU;
 public sealed partial class IlgpuBackend : KernelBackend
 {
     private readonly Device _device;
+    private bool _ended;
 
     internal IlgpuBackend(Device device)
     {
         _device = device;
         Stream = device.Accelerator.CreateStream();
+        device.Backend = this;
     }
 
     /// <inheritdoc/>
@@ -30,19 +31,39 @@ public sealed partial class IlgpuBackend : KernelBackend
     /// <summary>The stream that every op is queued on.</summary>
     public AcceleratorStream Stream { get; }
 
+    /// <summary>The kernels that the device has compiled so far, with what their first use took and how often they were launched; a device keeps them over the backends that have it in turn.</summary>
+    public IReadOnlyList<KernelUse> Kernels => _device.Kernels;
+
+    /// <summary>Kernels that the device was given so far: the difference around a step is what the step costs in launches.</summary>
+    public long Launches
+    {
+        get
+        {
+            long launches = 0;
+            foreach (KernelUse kernel in _device.Kernels) launches += kernel.Launches;
+            return launches;
+        }
+    }
+
+    /// <summary>The device's memory.</summary>
+    internal DeviceMemory Memory => _device.Memory;
+
     /// <inheritdoc/>
     protected override DeviceBuffer AllocateCore(long bytes) => new IlgpuBuffer(this, bytes);
 
     /// <inheritdoc/>
-    protected override DeviceBuffer WrapCore(nint pointer, long bytes) => new IlgpuBuffer(this, new ForeignMemory(Accelerator, pointer, bytes), bytes);
+    protected override DeviceBuffer WrapCore(nint pointer, long bytes)
+    {
+        ForeignContext.Require(Name, Accelerator, pointer, bytes);
+        return new IlgpuBuffer(this, new ForeignMemory(Accelerator, pointer, bytes), bytes);
+    }
 
     /// <inheritdoc/>
     protected override void WriteCore(DeviceTensor to, ReadOnlySpan<byte> from)
     {
         ArgumentNullException.ThrowIfNull(to);
         (int pieces, int bytes) = Pieces(to, from.Length);
-        for (int i = 0; i < pieces; i++) Piece(to, i, bytes).CopyFromCPU(Stream, from.Slice(i * bytes, bytes));
-        Stream.Synchronize();                               // the caller may reuse the span
+        for (int i = 0; i < pieces; i++) ((IlgpuBuffer)to.Buffer).Write(Start(to, i), from.Slice(i * bytes, bytes));
     }
 
     /// <inheritdoc/>
@@ -50,20 +71,61 @@ public sealed partial class IlgpuBackend : KernelBackend
     {
         ArgumentNullException.ThrowIfNull(from);
         (int pieces, int bytes) = Pieces(from, to.Length);
-        for (int i = 0; i < pieces; i++) Piece(from, i, bytes).CopyToCPU(Stream, to.Slice(i * bytes, bytes));
-        Stream.Synchronize();
+        for (int i = 0; i < pieces; i++) ((IlgpuBuffer)from.Buffer).Read(Start(from, i), to.Slice(i * bytes, bytes));
     }
 
     /// <inheritdoc/>
-    protected override void SynchronizeCore() => Stream.Synchronize();
+    protected override void SynchronizeCore() => Wait();
+
+    /// <summary>Waits for the work queued so far.</summary>
+    /// <exception cref="BackendFaultedException">It failed.</exception>
+    internal void Wait()
+    {
+        try
+        {
+            Stream.Synchronize();
+        }
+        catch (AcceleratorException e)
+        {
+            throw Failed(e);
+        }
+    }
+
+    /// <summary>Waits for the work queued so far, for what gives memory back: an error comes with the next call.</summary>
+    internal void WaitQuietly()
+    {
+        if (_ended || IsFaulted) return;
+        try
+        {
+            Stream.Synchronize();
+        }
+        catch (AcceleratorException e)
+        {
+            Fault(e);
+        }
+    }
+
+    /// <summary>The exception to throw for an error of the device: out of memory leaves the backend usable, anything else does not.</summary>
+    internal Exception Failed(AcceleratorException e) => DeviceMemory.IsOutOfMemory(e)
+        ? new OutOfDeviceMemoryException($"{Name}: no memory for the work queued, free {Memory.Free} of {Memory.Total}", e)
+        : Fault(e);
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
-        Stream.Synchronize();
+        WaitQuietly();
         DisposeWidened();
         _flash.Dispose();
         foreach (IDisposable? scratch in (IDisposable?[])[_acceptTables, _unused, _largest, _draws, _drawn, _cuts]) scratch?.Dispose();
+        Memory.GiveBackDropped(this);
+        _ended = true;
+        _device.Backend = null;
+        if (IsFaulted)
+        {
+            _device.Discard();
+            return;
+        }
+
         Stream.Dispose();
         Devices.Return(_device);
     }
@@ -71,12 +133,12 @@ public sealed partial class IlgpuBackend : KernelBackend
     /// <summary>What launches a kernel: compiled at the device's first use of it, kept with the device for the process's life.</summary>
     /// <param name="launcher">Where this backend keeps it.</param>
     /// <param name="kernel">A static method; one that begins with an index runs once for each index, others say their groups at the launch.</param>
-    private T Load<T>(ref T? launcher, Delegate kernel) where T : Delegate => launcher ??= _device.Load<T>(kernel.Method);
+    internal T Load<T>(ref T? launcher, Delegate kernel) where T : Delegate => launcher ??= _device.Load<T>(kernel.Method);
 
     /// <summary>In how many pieces of how many bytes a tensor crosses to or from the host: one, or one a row where rows have gaps.</summary>
     private static (int Pieces, int Bytes) Pieces(DeviceTensor tensor, int total) =>
         total == 0 ? (0, 0) : tensor.IsDense ? (1, total) : (tensor.Rows, total / tensor.Rows);
 
-    private static ArrayView<byte> Piece(DeviceTensor tensor, int row, int bytes) =>
-        ((IlgpuBuffer)tensor.Buffer).View.SubView((tensor.Offset + row * tensor.RowStride) * tensor.Type.Size(), bytes);
+    /// <summary>Where a row begins in its buffer, in bytes.</summary>
+    private static long Start(DeviceTensor tensor, int row) => (tensor.Offset + row * tensor.RowStride) * tensor.Type.Size();
 }

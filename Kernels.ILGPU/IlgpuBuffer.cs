@@ -1,34 +1,38 @@
 using global::ILGPU;
 using global::ILGPU.Runtime;
+using global::ILGPU.Runtime.Cuda;
+using global::ILGPU.Runtime.OpenCL;
 
 namespace Treeline.Kernels.ILGPU;
 
 /// <summary>Memory of an ILGPU accelerator.</summary>
 internal sealed class IlgpuBuffer : DeviceBuffer
 {
-    private readonly MemoryBuffer1D<byte, Stride1D.Dense>? _owned;
+    private readonly IlgpuBackend _backend;
+    private readonly MemoryBuffer _memory;
+    private readonly DeviceMemory? _owner;                  // null: somebody else's
     private bool _disposed;
 
     /// <summary>Allocates zeroed memory.</summary>
     public IlgpuBuffer(IlgpuBackend backend, long bytes) : base(backend, bytes)
     {
+        _backend = backend;
         // ILGPU has no empty buffers; whole words let every element type be viewed.
-        long size = Math.Max(16, (bytes + 15) / 16 * 16);
-        try
-        {
-            _owned = backend.Accelerator.Allocate1D<byte>(size);
-        }
-        catch (Exception e) when (e is AcceleratorException or OutOfMemoryException or OverflowException)
-        {
-            throw new OutOfDeviceMemoryException($"{backend.Name}: asked for {bytes} bytes, the device has {backend.Accelerator.MemorySize}", e);
-        }
-
-        _owned.MemSetToZero(backend.Stream);
-        View = _owned.View.AsContiguous();
+        _memory = backend.Memory.Take(backend, Math.Max(16, checked(bytes + 15) / 16 * 16));
+        _owner = backend.Memory;
+        View = _memory.AsRawArrayView();
     }
 
     /// <summary>Uses memory that somebody else owns and keeps alive.</summary>
-    public IlgpuBuffer(IlgpuBackend backend, ForeignMemory memory, long bytes) : base(backend, bytes) => View = memory.View;
+    public IlgpuBuffer(IlgpuBackend backend, ForeignMemory memory, long bytes) : base(backend, bytes)
+    {
+        _backend = backend;
+        _memory = memory;
+        View = memory.View;
+    }
+
+    /// <summary>Memory that is dropped undisposed waits for the work that may still be using it.</summary>
+    ~IlgpuBuffer() => Dispose(false);
 
     /// <summary>All of it.</summary>
     public ArrayView<byte> View { get; }
@@ -36,11 +40,77 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     /// <inheritdoc/>
     public override bool IsDisposed => _disposed;
 
+    /// <summary>The device's handle: an address, or a <c>cl_mem</c>.</summary>
+    public nint Handle => _memory.NativePtr;
+
+    /// <summary>True where kernels get it as a handle and a place, not as an address.</summary>
+    public bool IsOpenCL => _backend.Accelerator is CLAccelerator;
+
+    /// <summary>Copies host bytes to a place; the span may be reused when this returns.</summary>
+    /// <remarks>By the driver's own calls: ILGPU's copies allocate on the host.</remarks>
+    public unsafe void Write(long offset, ReadOnlySpan<byte> from)
+    {
+        if (from.IsEmpty) return;
+        fixed (byte* host = from)
+        {
+            try
+            {
+                switch (_backend.Accelerator)
+                {
+                    case CLAccelerator: CLException.ThrowIfFailed(CLAPI.CurrentAPI.WriteBuffer(_backend.Stream, Handle, true, (nint)offset, from.Length, (nint)host)); break;
+                    case CudaAccelerator: CudaCopy(Handle + (nint)offset, (nint)host, from.Length); break;
+                    default: from.CopyTo(new Span<byte>((byte*)Handle + offset, from.Length)); break;
+                }
+            }
+            catch (AcceleratorException e)
+            {
+                throw _backend.Failed(e);
+            }
+        }
+    }
+
+    /// <summary>Copies a place to host bytes, after the work that writes it.</summary>
+    public unsafe void Read(long offset, Span<byte> to)
+    {
+        if (to.IsEmpty) return;
+        fixed (byte* host = to)
+        {
+            try
+            {
+                switch (_backend.Accelerator)
+                {
+                    case CLAccelerator: CLException.ThrowIfFailed(CLAPI.CurrentAPI.ReadBuffer(_backend.Stream, Handle, true, (nint)offset, to.Length, (nint)host)); break;
+                    case CudaAccelerator: CudaCopy((nint)host, Handle + (nint)offset, to.Length); break;
+                    default: new ReadOnlySpan<byte>((byte*)Handle + offset, to.Length).CopyTo(to); break;
+                }
+            }
+            catch (AcceleratorException e)
+            {
+                throw _backend.Failed(e);
+            }
+        }
+    }
+
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)
     {
         if (_disposed) return;
         _disposed = true;
-        if (disposing) _owned?.Dispose();
+        if (_owner is null) return;
+        if (!disposing)
+        {
+            _owner.Drop(_memory);
+            return;
+        }
+
+        _backend.WaitQuietly();
+        _owner.GiveBack(_memory);
+    }
+
+    private void CudaCopy(nint to, nint from, int bytes)
+    {
+        using ScopedAcceleratorBinding binding = _backend.Accelerator.BindScoped();
+        CudaException.ThrowIfFailed(CudaAPI.CurrentAPI.MemcpyAsync(to, from, bytes, _backend.Stream));
+        _backend.Stream.Synchronize();
     }
 }

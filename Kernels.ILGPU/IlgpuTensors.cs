@@ -8,7 +8,10 @@ public sealed partial class IlgpuBackend
 {
     private const int WidenSlots = 4;                       // the most float inputs that an op has
 
-    private readonly MemoryBuffer1D<float, Stride1D.Dense>?[] _widened = new MemoryBuffer1D<float, Stride1D.Dense>?[WidenSlots];
+    // ILGPU counts threads in 32 bits, rounds them up to whole groups, and a loop over a row steps past its end.
+    private const int MostThreads = int.MaxValue - ushort.MaxValue;
+
+    private readonly DeviceArray<float>?[] _widened = new DeviceArray<float>?[WidenSlots];
     private int[] _integers = [];
     private Action<AcceleratorStream, Index1D, ArrayView<ushort>, long, ArrayView<float>, int>? _widenBFloat16;
     private Action<AcceleratorStream, Index1D, ArrayView<ushort>, long, ArrayView<float>, int>? _widenFloat16;
@@ -18,7 +21,10 @@ public sealed partial class IlgpuBackend
     {
         ArgumentNullException.ThrowIfNull(tensor);
         long extent = tensor.Count == 0 ? 0 : (tensor.Rows - 1) * tensor.RowStride + tensor.RowLength;
-        return ((IlgpuBuffer)tensor.Buffer).View.SubView(tensor.Offset * tensor.Type.Size(), extent * tensor.Type.Size()).Cast<T>();
+        var buffer = (IlgpuBuffer)tensor.Buffer;
+        if (tensor.Offset > int.MaxValue && buffer.IsOpenCL)
+            throw new NotSupportedException($"{tensor.Backend.Name}: a view that begins at element {tensor.Offset} of its memory: at most {int.MaxValue} on OpenCL; allocate it by itself");
+        return buffer.View.SubView(tensor.Offset * tensor.Type.Size(), extent * tensor.Type.Size()).Cast<T>();
     }
 
     /// <summary>An input as float32: in place, or narrow numbers widened beside it, rows without gaps.</summary>
@@ -27,25 +33,20 @@ public sealed partial class IlgpuBackend
     private Rows Floats(DeviceTensor tensor, int slot)
     {
         if (tensor.Type == ElementType.Float32 || tensor.Count == 0) return new Rows(tensor.Count == 0 ? default : Elements<float>(tensor), tensor.RowStride);
-        if (_widened[slot] is not { } buffer || buffer.Length < tensor.Count)
-        {
-            Stream.Synchronize();                           // what reads the old one may still run
-            _widened[slot]?.Dispose();
-            _widened[slot] = buffer = Accelerator.Allocate1D<float>(tensor.Count);
-        }
-
-        ArrayView<float> wide = buffer.View.AsContiguous().SubView(0, tensor.Count);
+        Index1D threads = Threads(tensor.Count);
+        ArrayView<float> wide = (_widened[slot] ??= new DeviceArray<float>(this)).Reserve(tensor.Count);
         Action<AcceleratorStream, Index1D, ArrayView<ushort>, long, ArrayView<float>, int> widen = tensor.Type == ElementType.BFloat16
             ? Load(ref _widenBFloat16, WidenBFloat16Kernel)
             : Load(ref _widenFloat16, WidenFloat16Kernel);
-        widen(Stream, Threads(tensor.Count), Elements<ushort>(tensor), tensor.RowStride, wide, tensor.RowLength);
+        widen(Stream, threads, Elements<ushort>(tensor), tensor.RowStride, wide, tensor.RowLength);
         return new Rows(wide, tensor.RowLength);
     }
 
     /// <summary>Integers of a tensor on the host; valid until the next call.</summary>
     private ReadOnlySpan<int> HostIntegers(DeviceTensor tensor)
     {
-        int count = checked((int)tensor.Count);
+        if (tensor.Count > Array.MaxLength) throw new NotSupportedException($"{Name}: {tensor.Count} integers of {tensor.Describe()}: at most {Array.MaxLength} are looked at on the host");
+        int count = (int)tensor.Count;
         if (_integers.Length < count) _integers = new int[Math.Max(count, 2 * _integers.Length)];
         Span<int> integers = _integers.AsSpan(0, count);
         ReadCore(tensor, MemoryMarshal.AsBytes(integers));
@@ -62,8 +63,13 @@ public sealed partial class IlgpuBackend
     private static Rows Output(DeviceTensor tensor) => new(Elements<float>(tensor), tensor.RowStride);
 
     /// <summary>The number of threads of a launch with one thread an element.</summary>
-    private static Index1D Threads(long count) => count <= int.MaxValue ? (int)count
-        : throw new NotSupportedException($"an op of {count} elements: at most {int.MaxValue} are launched at once");
+    private static Index1D Threads(long count) => count <= MostThreads ? (int)count
+        : throw new NotSupportedException($"an op of {count} elements: at most {MostThreads} are launched at once; give it fewer rows");
+
+    /// <summary>The groups of a launch with a group a row.</summary>
+    private static KernelConfig RowGroups(int rows, int columns) => (long)rows * RowGroup.Size <= MostThreads && columns <= MostThreads
+        ? new KernelConfig(rows, RowGroup.Size)
+        : throw new NotSupportedException($"an op of {rows} rows of {columns}: at most {MostThreads / RowGroup.Size} rows of {MostThreads} are launched at once");
 
     // One thread an element.
     private static void WidenBFloat16Kernel(Index1D index, ArrayView<ushort> from, long stride, ArrayView<float> to, int rowLength) =>
@@ -74,7 +80,7 @@ public sealed partial class IlgpuBackend
 
     private void DisposeWidened()
     {
-        foreach (MemoryBuffer1D<float, Stride1D.Dense>? buffer in _widened) buffer?.Dispose();
+        foreach (DeviceArray<float>? array in _widened) array?.Dispose();
     }
 }
 

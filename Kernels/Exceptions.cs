@@ -32,6 +32,47 @@ public sealed class OutOfDeviceMemoryException : InvalidOperationException
     public OutOfDeviceMemoryException(string message, Exception innerException) : base(message, innerException) { }
 }
 
+/// <summary>A launch or a wait failed on the device: the backend takes no calls from then on, it can only be disposed. Another one may be opened.</summary>
+public sealed class BackendFaultedException : InvalidOperationException
+{
+    /// <summary>Creates the exception.</summary>
+    public BackendFaultedException() { }
+
+    /// <summary>Creates the exception.</summary>
+    /// <param name="message">Which backend, which call failed, and what the device said.</param>
+    public BackendFaultedException(string message) : base(message) { }
+
+    /// <summary>Creates the exception.</summary>
+    /// <param name="message">Which backend, which call failed, and what the device said.</param>
+    /// <param name="innerException">What caused it.</param>
+    public BackendFaultedException(string message, Exception innerException) : base(message, innerException) { }
+}
+
+/// <summary>A kernel could not be compiled for a device; the backend stays usable.</summary>
+public sealed class KernelCompilationException : InvalidOperationException
+{
+    /// <summary>Creates the exception.</summary>
+    public KernelCompilationException() { }
+
+    /// <summary>Creates the exception.</summary>
+    /// <param name="message">Which kernel, which device, what the compiler said.</param>
+    public KernelCompilationException(string message) : base(message) { }
+
+    /// <summary>Creates the exception.</summary>
+    /// <param name="message">Which kernel, which device, what the compiler said.</param>
+    /// <param name="innerException">What caused it.</param>
+    public KernelCompilationException(string message, Exception innerException) : base(message, innerException) { }
+
+    /// <summary>The kernel's name.</summary>
+    public string Kernel { get; init; } = "";
+
+    /// <summary>The device it was compiled for.</summary>
+    public string Device { get; init; } = "";
+
+    /// <summary>All that the compiler said.</summary>
+    public string Log { get; init; } = "";
+}
+
 /// <summary>A slot was left half-written by a step that failed or was not completed; <c>Reset</c> or <c>Restore</c> makes it usable again.</summary>
 public sealed class BrokenSlotException : InvalidOperationException
 {

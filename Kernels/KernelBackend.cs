@@ -13,6 +13,8 @@ public abstract partial class KernelBackend : IDisposable
 {
     private int _busy;                                      // the thread whose call is under way, 0 for none
     private bool _disposed;
+    private string _call = "";                              // the call under way, or the last one
+    private BackendFaultedException? _fault;
 
     // What the call under way works on: kernels walk raw memory, and the caller's last reference to it may be gone before they end.
     private readonly List<DeviceBuffer> _inUse = [];
@@ -133,6 +135,7 @@ public abstract partial class KernelBackend : IDisposable
     public T[] Download<T>(DeviceTensor from) where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(from);
+        RequireCrossable(from);
         var to = new T[from.Count];
         Read(from, to.AsSpan());
         return to;
@@ -364,6 +367,18 @@ public abstract partial class KernelBackend : IDisposable
     /// <param name="op">The op's name.</param>
     protected NotSupportedException Unsupported(string op) => new($"{Name}: no kernel for {op}");
 
+    /// <summary>True once <see cref="Fault"/> was called: nothing more can be given to the device.</summary>
+    protected bool IsFaulted => _fault is not null;
+
+    /// <summary>Marks the backend as unusable: every later call throws at once, only <see cref="Dispose()"/> is allowed.</summary>
+    /// <param name="cause">What the device said.</param>
+    /// <returns>The exception to throw, which names the call under way.</returns>
+    protected BackendFaultedException Fault(Exception cause)
+    {
+        ArgumentNullException.ThrowIfNull(cause);
+        return _fault ??= new BackendFaultedException($"{Name}: {_call} failed on the device: {cause.Message}", cause);
+    }
+
     internal Call Enter(string op)
     {
         if (Interlocked.CompareExchange(ref _busy, Environment.CurrentManagedThreadId, 0) != 0)
@@ -373,6 +388,14 @@ public abstract partial class KernelBackend : IDisposable
             Volatile.Write(ref _busy, 0);
             throw new ObjectDisposedException(Name, $"{Name}: {op} on a backend that was disposed");
         }
+
+        if (_fault is { } fault)
+        {
+            Volatile.Write(ref _busy, 0);
+            throw new BackendFaultedException($"{Name}: {op} refused, the backend is unusable since an earlier failure: {fault.Message}", fault);
+        }
+
+        _call = op;
 
         return new Call(this);
     }
@@ -399,6 +422,12 @@ public abstract partial class KernelBackend : IDisposable
         if (!Supports(spec, out string why)) throw new NotSupportedException($"{Name}: {why}");
     }
 
+    private static void RequireCrossable(DeviceTensor tensor)
+    {
+        if (tensor.Count > int.MaxValue / tensor.Type.Size())
+            throw new ArgumentException($"tensor: expected at most {int.MaxValue} bytes at once, got {tensor.Describe()}; copy it in slices of rows", nameof(tensor));
+    }
+
     private void RequireHost<T>(DeviceTensor tensor, int count) where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(tensor);
@@ -406,6 +435,7 @@ public abstract partial class KernelBackend : IDisposable
         if (!ReferenceEquals(tensor.Backend, this)) throw new ArgumentException($"tensor: expected memory of this {Name}, got memory of {tensor.Backend.Name}", nameof(tensor));
         if (tensor.Type != ElementTypes.Of<T>() || tensor.Count != count || !tensor.HasContiguousRows)
             throw new ArgumentException($"tensor: expected {count} contiguous {ElementTypes.Of<T>()}, got {tensor.Describe()}", nameof(tensor));
+        RequireCrossable(tensor);
         KeepUntilEnd(tensor.Buffer);
     }
 

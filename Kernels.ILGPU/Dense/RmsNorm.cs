@@ -14,7 +14,7 @@ public sealed partial class IlgpuBackend
         ArgumentNullException.ThrowIfNull(output);
         if (output.Count == 0) return;
         Load(ref _rmsNorm, RmsNormKernel)(
-            Stream, (output.Rows, RowGroup.Size), Floats(input, 0), Floats(gain, 1), epsilon, Output(output), output.RowLength);
+            Stream, RowGroups(output.Rows, output.RowLength), Floats(input, 0), Floats(gain, 1), epsilon, Output(output), output.RowLength);
     }
 
     // A group a row.

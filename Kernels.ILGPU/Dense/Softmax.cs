@@ -13,7 +13,7 @@ public sealed partial class IlgpuBackend
     {
         ArgumentNullException.ThrowIfNull(output);
         if (output.Count == 0) return;
-        Load(ref _softmax, SoftmaxKernel)(Stream, (output.Rows, RowGroup.Size), Floats(input, 0), Output(output), output.RowLength);
+        Load(ref _softmax, SoftmaxKernel)(Stream, RowGroups(output.Rows, output.RowLength), Floats(input, 0), Output(output), output.RowLength);
     }
 
     // A group a row; a thread writes the columns that it alone has read.

@@ -12,6 +12,8 @@ internal sealed class AcceptTables(IlgpuBackend backend) : IDisposable
     /// <summary>Uploads the tables of a step.</summary>
     public AcceptView View(Step step)
     {
+        // The kernels count in 32 bits.
+        if (3L * step.LogitCount + 2L * step.Tokens > int.MaxValue) throw new NotSupportedException($"a step of {step.Tokens} tokens and {step.LogitCount} logit rows is more than acceptance takes");
         if (_host.Length < Math.Max(step.Tokens, step.Entries * AcceptView.EntryInts)) _host = new int[2 * Math.Max(step.Tokens, step.Entries * AcceptView.EntryInts)];
         for (int e = 0; e < step.Entries; e++)
         {

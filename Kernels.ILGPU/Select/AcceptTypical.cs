@@ -33,7 +33,7 @@ public sealed partial class IlgpuBackend
         if (logits.Count > 0)
         {
             Load(ref _typicalRows, TypicalRowsKernel)(
-                Stream, (logits.Rows, RowGroup.Size), view, rows, temperature, logits.RowLength);
+                Stream, RowGroups(logits.Rows, logits.RowLength), view, rows, temperature, logits.RowLength);
         }
 
         Load(ref _typicalWalk, TypicalWalkKernel)(

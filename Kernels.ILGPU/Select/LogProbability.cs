@@ -17,7 +17,7 @@ public sealed partial class IlgpuBackend
         if (logits.Rows == 0) return;
         RequireIndices(tokens, logits.RowLength, nameof(tokens));
         Load(ref _logProbability, LogProbabilityKernel)(
-            Stream, (logits.Rows, RowGroup.Size), Floats(logits, 0), Elements<int>(tokens), tokens.RowStride, Output(output), logits.RowLength);
+            Stream, RowGroups(logits.Rows, logits.RowLength), Floats(logits, 0), Elements<int>(tokens), tokens.RowStride, Output(output), logits.RowLength);
     }
 
     // A group a row.

@@ -15,7 +15,7 @@ public sealed partial class IlgpuBackend
         ArgumentNullException.ThrowIfNull(indices);
         if (values.Count == 0) return;
         Load(ref _topK, TopKKernel)(
-            Stream, (logits.Rows, RowGroup.Size), Floats(logits, 0), Output(values), Elements<int>(indices), indices.RowStride, logits.RowLength, values.RowLength);
+            Stream, RowGroups(logits.Rows, logits.RowLength), Floats(logits, 0), Output(values), Elements<int>(indices), indices.RowStride, logits.RowLength, values.RowLength);
     }
 
     // A group a row; each pass finds the first in order behind the one found last.

@@ -1,0 +1,78 @@
+using System.Reflection;
+using global::ILGPU;
+using global::ILGPU.Backends.EntryPoints;
+using global::ILGPU.Backends.OpenCL;
+using global::ILGPU.Backends.PTX;
+using global::ILGPU.Runtime;
+using global::ILGPU.Runtime.Cuda;
+using global::ILGPU.Runtime.OpenCL;
+
+namespace Treeline.Kernels.ILGPU;
+
+/// <summary>Compiles kernels, and says what a compiler has against one.</summary>
+internal static class KernelCompiler
+{
+    /// <summary>A kernel's launcher.</summary>
+    /// <exception cref="KernelCompilationException">It cannot be compiled; the device stays usable.</exception>
+    public static T Compile<T>(Device device, MethodInfo kernel) where T : Delegate
+    {
+        try
+        {
+            return TakesIndex(kernel) ? device.Accelerator.LoadAutoGroupedKernel<T>(kernel) : device.Accelerator.LoadKernel<T>(kernel);
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
+            device.Backend?.Wait();                         // an earlier launch that failed shows only now, and is not the compiler's doing
+            string log = Log(device.Accelerator, kernel, e);
+            throw new KernelCompilationException($"{device.Name}: kernel {NameOf(kernel)} cannot be compiled: {log}", e) { Kernel = NameOf(kernel), Device = device.Name, Log = log };
+        }
+    }
+
+    /// <summary>Its name, with the types it is made for.</summary>
+    public static string NameOf(MethodInfo kernel) => kernel.IsGenericMethod
+        ? $"{kernel.Name}<{string.Join(", ", kernel.GetGenericArguments().Select(type => type.Name))}>"
+        : kernel.Name;
+
+    private static bool TakesIndex(MethodInfo kernel) => kernel.GetParameters()[0].ParameterType == typeof(Index1D);
+
+    // ILGPU drops what the driver's compiler says: the source is compiled once more to hear it. Where ILGPU itself refuses, its own words are the log.
+    private static string Log(Accelerator accelerator, MethodInfo kernel, Exception refusal)
+    {
+        if (refusal is not AcceleratorException) return Words(refusal);
+        try
+        {
+            EntryPointDescription entry = TakesIndex(kernel) ? EntryPointDescription.FromImplicitlyGroupedKernel(kernel) : EntryPointDescription.FromExplicitlyGroupedKernel(kernel);
+            string? log = accelerator switch
+            {
+                CLAccelerator opencl => Log(opencl, (CLCompiledKernel)opencl.Backend.Compile(entry, default)),
+                CudaAccelerator cuda => Log((PTXCompiledKernel)cuda.Backend.Compile(entry, default)),
+                _ => null,
+            };
+            return string.IsNullOrWhiteSpace(log) ? Words(refusal) : log.TrimEnd('\0', '\n');
+        }
+        catch (Exception e) when (e is not OutOfMemoryException)
+        {
+            return Words(e);
+        }
+    }
+
+    private static string? Log(CLAccelerator accelerator, CLCompiledKernel kernel)
+    {
+        if (CLKernel.LoadKernel(accelerator, kernel.Name, kernel.Source, kernel.CVersion, out nint program, out nint function, out string? log) == CLError.CL_SUCCESS)
+        {
+            CLException.ThrowIfFailed(CLAPI.CurrentAPI.ReleaseKernel(function));
+            CLException.ThrowIfFailed(CLAPI.CurrentAPI.ReleaseProgram(program));
+        }
+
+        return log;
+    }
+
+    private static string? Log(PTXCompiledKernel kernel)
+    {
+        if (CudaAPI.CurrentAPI.LoadModule(out nint module, kernel.PTXAssembly, out string? log) == CudaError.CUDA_SUCCESS)
+            CudaException.ThrowIfFailed(CudaAPI.CurrentAPI.DestroyModule(module));
+        return log;
+    }
+
+    private static string Words(Exception e) => e.InnerException is null ? e.Message : $"{e.Message}: {Words(e.InnerException)}";
+}

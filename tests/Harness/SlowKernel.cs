@@ -1,0 +1,25 @@
+using ILGPU;
+using ILGPU.Runtime;
+using Treeline.Kernels.ILGPU;
+
+namespace Treeline.Tests.Harness;
+
+/// <summary>Keeps a device busy for about a second.</summary>
+internal static class SlowKernel
+{
+    /// <summary>Queues it on the backend's stream.</summary>
+    public static void Launch(IlgpuBackend backend, ArrayView<int> result)
+    {
+        Action<AcceleratorStream, Index1D, ArrayView<int>, int>? launch = null;
+        foreach (int rounds in (int[])[0, 1_000_000_000])   // the first launch of all would be waited for
+            backend.Load(ref launch, Kernel)(backend.Stream, 1, result, rounds);
+    }
+
+    // One thread; each number comes from the one before.
+    private static void Kernel(Index1D index, ArrayView<int> result, int rounds)
+    {
+        int x = result[index];
+        for (int i = 0; i < rounds; i++) x = x * 1664525 + 1013904223;
+        result[index] = x;
+    }
+}
