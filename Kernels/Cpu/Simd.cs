@@ -23,10 +23,11 @@ internal unsafe interface ISimd<V> where V : unmanaged
     /// <summary>Widens 8-bit integers.</summary>
     static abstract V LoadInt8(sbyte* from);
 
-    /// <summary>Widens 4-bit integers, stored with 8 added, one a byte.</summary>
-    /// <param name="from">The bytes.</param>
-    /// <param name="shift">0: their lower halves; 4: their upper halves.</param>
-    static abstract V LoadInt4(byte* from, int shift);
+    /// <summary>Widens the 4-bit integers in the lower halves of bytes.</summary>
+    static abstract V LoadInt4Lower(sbyte* from);
+
+    /// <summary>Widens the 4-bit integers in the upper halves of bytes.</summary>
+    static abstract V LoadInt4Upper(sbyte* from);
 
     static abstract void Store(float* to, V x);
 
@@ -89,15 +90,13 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> LoadInt8(sbyte* from) =>
-        Vector512.ConvertToSingle(Vector512.WidenLower(Vector256.WidenLower(Vector128.Load(from).ToVector256Unsafe()).ToVector512Unsafe()));
+    public static Vector512<float> LoadInt8(sbyte* from) => Vector512.ConvertToSingle(Widen(from));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector512<float> LoadInt4(byte* from, int shift)
-    {
-        Vector512<uint> bytes = Vector512.WidenLower(Vector256.WidenLower(Vector128.Load(from).ToVector256Unsafe()).ToVector512Unsafe());
-        return Vector512.ConvertToSingle(((bytes >> shift) & Vector512.Create(15u)).AsInt32() - Vector512.Create(8));
-    }
+    public static Vector512<float> LoadInt4Lower(sbyte* from) => Vector512.ConvertToSingle(Widen(from) << 28 >> 28);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector512<float> LoadInt4Upper(sbyte* from) => Vector512.ConvertToSingle(Widen(from) >> 4);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(float* to, Vector512<float> x) => x.Store(to);
@@ -136,6 +135,10 @@ internal readonly unsafe struct Simd512 : ISimd<Vector512<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector512<uint> Widen(ushort* from) => Vector512.WidenLower(Vector256.Load(from).ToVector512Unsafe());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector512<int> Widen(sbyte* from) =>
+        Vector512.WidenLower(Vector256.WidenLower(Vector128.Load(from).ToVector256Unsafe()).ToVector512Unsafe());
 }
 
 internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
@@ -159,15 +162,13 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> LoadInt8(sbyte* from) =>
-        Vector256.ConvertToSingle(Vector256.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(long*)from).AsSByte()).ToVector256Unsafe()));
+    public static Vector256<float> LoadInt8(sbyte* from) => Vector256.ConvertToSingle(Widen(from));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector256<float> LoadInt4(byte* from, int shift)
-    {
-        Vector256<uint> bytes = Vector256.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(long*)from).AsByte()).ToVector256Unsafe());
-        return Vector256.ConvertToSingle(((bytes >> shift) & Vector256.Create(15u)).AsInt32() - Vector256.Create(8));
-    }
+    public static Vector256<float> LoadInt4Lower(sbyte* from) => Vector256.ConvertToSingle(Widen(from) << 28 >> 28);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector256<float> LoadInt4Upper(sbyte* from) => Vector256.ConvertToSingle(Widen(from) >> 4);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(float* to, Vector256<float> x) => x.Store(to);
@@ -206,6 +207,10 @@ internal readonly unsafe struct Simd256 : ISimd<Vector256<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector256<uint> Widen(ushort* from) => Vector256.WidenLower(Vector128.Load(from).ToVector256Unsafe());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector256<int> Widen(sbyte* from) =>
+        Vector256.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(long*)from).AsSByte()).ToVector256Unsafe());
 }
 
 internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
@@ -229,15 +234,13 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector128<float> LoadInt8(sbyte* from) =>
-        Vector128.ConvertToSingle(Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(int*)from).AsSByte())));
+    public static Vector128<float> LoadInt8(sbyte* from) => Vector128.ConvertToSingle(Widen(from));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Vector128<float> LoadInt4(byte* from, int shift)
-    {
-        Vector128<uint> bytes = Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(int*)from).AsByte()));
-        return Vector128.ConvertToSingle(((bytes >> shift) & Vector128.Create(15u)).AsInt32() - Vector128.Create(8));
-    }
+    public static Vector128<float> LoadInt4Lower(sbyte* from) => Vector128.ConvertToSingle(Widen(from) << 28 >> 28);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Vector128<float> LoadInt4Upper(sbyte* from) => Vector128.ConvertToSingle(Widen(from) >> 4);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Store(float* to, Vector128<float> x) => x.Store(to);
@@ -276,6 +279,10 @@ internal readonly unsafe struct Simd128 : ISimd<Vector128<float>>
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     private static Vector128<uint> Widen(ushort* from) => Vector128.WidenLower(Vector64.Load(from).ToVector128Unsafe());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static Vector128<int> Widen(sbyte* from) =>
+        Vector128.WidenLower(Vector128.WidenLower(Vector128.CreateScalarUnsafe(*(int*)from).AsSByte()));
 }
 
 /// <summary>One lane: what runs where the machine, or its switches, leave no vectors.</summary>
@@ -291,7 +298,9 @@ internal readonly unsafe struct Simd1 : ISimd<float>
 
     public static float LoadInt8(sbyte* from) => *from;
 
-    public static float LoadInt4(byte* from, int shift) => ((*from >> shift) & 15) - 8;
+    public static float LoadInt4Lower(sbyte* from) => *from << 28 >> 28;
+
+    public static float LoadInt4Upper(sbyte* from) => *from >> 4;
 
     public static void Store(float* to, float x) => *to = x;
 

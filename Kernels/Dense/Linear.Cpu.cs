@@ -278,10 +278,10 @@ internal sealed unsafe partial class CpuKernels<S, V>
         if (bytes > 64) Sse.Prefetch0(from + 64);
     }
 
-    /// <summary>A row's sums for one panel, in registers.</summary>
-    private struct ThreeVectors
+    /// <summary>A row's sums for one panel, or the panel's weights of one input, in registers.</summary>
+    private struct ThreeVectors(V a, V b, V c)
     {
-        private V _a, _b, _c;
+        private V _a = a, _b = b, _c = c;
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public void Load(float* from) => (_a, _b, _c) = (S.Load(from), S.Load(from + S.Width), S.Load(from + 2 * S.Width));
@@ -293,6 +293,9 @@ internal sealed unsafe partial class CpuKernels<S, V>
             _b = S.MultiplyAdd(w1, x, _b);
             _c = S.MultiplyAdd(w2, x, _c);
         }
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public void MultiplyAdd(ThreeVectors weights, V x) => MultiplyAdd(weights._a, weights._b, weights._c, x);
 
         [MethodImpl(MethodImplOptions.AggressiveInlining)]
         public readonly void Store(float* to)

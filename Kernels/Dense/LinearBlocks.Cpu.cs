@@ -2,48 +2,59 @@ using System.Runtime.CompilerServices;
 
 namespace Treeline.Kernels;
 
-/// <summary>How a block of a panel lies in memory: a scale for each lane, then the integers of one input after the other.</summary>
+/// <summary>How a block of a panel lies in memory: a scale for each lane, then the integers of one input after the other, <c>[input][lane]</c>.</summary>
 internal unsafe interface IPackedBlock
 {
     /// <summary>Bytes of a block.</summary>
-    /// <param name="channels">Its inputs.</param>
+    /// <param name="inputs">Its inputs.</param>
     /// <param name="lanes">Outputs of the panel.</param>
-    static abstract int Bytes(int channels, int lanes);
+    static abstract int Bytes(int inputs, int lanes);
 
-    static abstract void Set(byte* block, int channel, int lane, int lanes, int integer);
+    static abstract void Set(byte* block, int input, int lane, int lanes, int integer);
 
-    /// <summary>Integers of neighbouring outputs, not yet scaled.</summary>
-    static abstract V Load<S, V>(byte* block, nint channel, int lane, int lanes) where S : struct, ISimd<V> where V : unmanaged;
+    /// <summary>Integers of neighbouring outputs for input 2 · pair, not yet scaled.</summary>
+    static abstract V Even<S, V>(byte* block, nint pair, int lane, int lanes) where S : struct, ISimd<V> where V : unmanaged;
+
+    /// <summary>The same for input 2 · pair + 1.</summary>
+    static abstract V Odd<S, V>(byte* block, nint pair, int lane, int lanes) where S : struct, ISimd<V> where V : unmanaged;
 }
 
 internal readonly unsafe struct Int8Block : IPackedBlock
 {
-    public static int Bytes(int channels, int lanes) => lanes * (sizeof(float) + channels);
+    public static int Bytes(int inputs, int lanes) => lanes * (sizeof(float) + inputs);
 
-    public static void Set(byte* block, int channel, int lane, int lanes, int integer) => block[(sizeof(float) + channel) * lanes + lane] = (byte)integer;
+    public static void Set(byte* block, int input, int lane, int lanes, int integer) => block[(sizeof(float) + input) * lanes + lane] = (byte)integer;
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Load<S, V>(byte* block, nint channel, int lane, int lanes) where S : struct, ISimd<V> where V : unmanaged =>
-        S.LoadInt8((sbyte*)block + (sizeof(float) + channel) * lanes + lane);
+    public static V Even<S, V>(byte* block, nint pair, int lane, int lanes) where S : struct, ISimd<V> where V : unmanaged =>
+        S.LoadInt8((sbyte*)block + (sizeof(float) + 2 * pair) * lanes + lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Odd<S, V>(byte* block, nint pair, int lane, int lanes) where S : struct, ISimd<V> where V : unmanaged =>
+        S.LoadInt8((sbyte*)block + (sizeof(float) + 2 * pair) * lanes + lanes + lane);
 }
 
-/// <summary>A byte holds two inputs of the same output, the first in its lower half, both with 8 added.</summary>
+/// <summary>A byte holds an even input and, in its upper half, the next one of the same output.</summary>
 internal readonly unsafe struct Int4Block : IPackedBlock
 {
-    public static int Bytes(int channels, int lanes) => lanes * (sizeof(float) + (channels + 1) / 2);
+    public static int Bytes(int inputs, int lanes) => lanes * (sizeof(float) + (inputs + 1) / 2);
 
-    public static void Set(byte* block, int channel, int lane, int lanes, int integer)
+    public static void Set(byte* block, int input, int lane, int lanes, int integer)
     {
-        byte* pair = block + (sizeof(float) + channel / 2) * lanes + lane;
-        *pair = channel % 2 == 0 ? (byte)(integer + 8) : (byte)(*pair | ((integer + 8) << 4));
+        byte* both = block + (sizeof(float) + input / 2) * lanes + lane;
+        *both = (byte)(input % 2 == 0 ? integer & 15 : *both | (integer << 4));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static V Load<S, V>(byte* block, nint channel, int lane, int lanes) where S : struct, ISimd<V> where V : unmanaged =>
-        S.LoadInt4(block + (sizeof(float) + (channel >> 1)) * lanes + lane, (int)(channel & 1) << 2);
+    public static V Even<S, V>(byte* block, nint pair, int lane, int lanes) where S : struct, ISimd<V> where V : unmanaged =>
+        S.LoadInt4Lower((sbyte*)block + (sizeof(float) + pair) * lanes + lane);
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static V Odd<S, V>(byte* block, nint pair, int lane, int lanes) where S : struct, ISimd<V> where V : unmanaged =>
+        S.LoadInt4Upper((sbyte*)block + (sizeof(float) + pair) * lanes + lane);
 }
 
-// A weight is scale · integer, rounded to float32, wherever it is computed: beside the chain for one row, once for a panel's rows where there are several. The chains are those of every packed weight.
+// A weight is scale · integer, rounded to float32, wherever it is computed: beside the chain for one row, once for all rows of a panel where there are several. The chains are those of every packed weight.
 internal sealed unsafe partial class CpuKernels<S, V>
 {
     private void BlockProduct<B>(in LinearOperands operands, int firstPanel, int endPanel, int firstRow, int endRow, CpuThreads threads, int worker)
@@ -68,18 +79,21 @@ internal sealed unsafe partial class CpuKernels<S, V>
 
     /// <summary>One row by one panel.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]
-    private static void BlockChains<B>(byte* block, float* x, int channels, float* sums) where B : struct, IPackedBlock
+    private static void BlockChains<B>(byte* block, float* x, int inputs, float* sums) where B : struct, IPackedBlock
     {
         ThreeVectors sum = default;
-        for (; channels > 0; channels -= WeightBlocks.Size, block += B.Bytes(WeightBlocks.Size, Lanes), x += WeightBlocks.Size)
+        for (; inputs > 0; inputs -= WeightBlocks.Size, block += B.Bytes(WeightBlocks.Size, Lanes), x += WeightBlocks.Size)
         {
-            V s0 = S.Load((float*)block), s1 = S.Load((float*)block + S.Width), s2 = S.Load((float*)block + 2 * S.Width);
-            int count = Math.Min(channels, WeightBlocks.Size);
-            for (nint c = 0; c < count; c++)
+            var scales = new BlockScales((float*)block);
+            nint pairs = Math.Min(inputs, WeightBlocks.Size) / 2;
+            for (nint i = 0; i < pairs; i++)
             {
-                V w0 = S.Multiply(s0, B.Load<S, V>(block, c, 0, Lanes)), w1 = S.Multiply(s1, B.Load<S, V>(block, c, S.Width, Lanes));
-                sum.MultiplyAdd(w0, w1, S.Multiply(s2, B.Load<S, V>(block, c, 2 * S.Width, Lanes)), S.Broadcast(x[c]));
+                ThreeVectors even = scales.Even<B>(block, i), odd = scales.Odd<B>(block, i);
+                sum.MultiplyAdd(even, S.Broadcast(x[2 * i]));
+                sum.MultiplyAdd(odd, S.Broadcast(x[2 * i + 1]));
             }
+
+            if (inputs < WeightBlocks.Size && inputs % 2 != 0) sum.MultiplyAdd(scales.Even<B>(block, pairs), S.Broadcast(x[2 * pairs]));
         }
 
         sum.Store(sums);
@@ -94,17 +108,33 @@ internal sealed unsafe partial class CpuKernels<S, V>
             float* to = scratch;
             for (; channels > 0; channels -= WeightBlocks.Size, block += B.Bytes(WeightBlocks.Size, Lanes))
             {
-                V s0 = S.Load((float*)block), s1 = S.Load((float*)block + S.Width), s2 = S.Load((float*)block + 2 * S.Width);
-                int count = Math.Min(channels, WeightBlocks.Size);
-                for (nint c = 0; c < count; c++, to += Lanes)
+                var scales = new BlockScales((float*)block);
+                nint pairs = Math.Min(channels, WeightBlocks.Size) / 2;
+                for (nint i = 0; i < pairs; i++, to += 2 * Lanes)
                 {
-                    S.Store(to, S.Multiply(s0, B.Load<S, V>(block, c, 0, Lanes)));
-                    S.Store(to + S.Width, S.Multiply(s1, B.Load<S, V>(block, c, S.Width, Lanes)));
-                    S.Store(to + 2 * S.Width, S.Multiply(s2, B.Load<S, V>(block, c, 2 * S.Width, Lanes)));
+                    ThreeVectors even = scales.Even<B>(block, i), odd = scales.Odd<B>(block, i);
+                    even.Store(to);
+                    odd.Store(to + Lanes);
                 }
+
+                if (channels < WeightBlocks.Size && channels % 2 != 0) scales.Even<B>(block, pairs).Store(to);
             }
 
             return (byte*)scratch;
         }
+    }
+
+    /// <summary>The scales of a block, in registers.</summary>
+    private readonly struct BlockScales(float* from)
+    {
+        private readonly V _a = S.Load(from), _b = S.Load(from + S.Width), _c = S.Load(from + 2 * S.Width);
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public ThreeVectors Even<B>(byte* block, nint pair) where B : struct, IPackedBlock =>
+            new(S.Multiply(_a, B.Even<S, V>(block, pair, 0, Lanes)), S.Multiply(_b, B.Even<S, V>(block, pair, S.Width, Lanes)), S.Multiply(_c, B.Even<S, V>(block, pair, 2 * S.Width, Lanes)));
+
+        [MethodImpl(MethodImplOptions.AggressiveInlining)]
+        public ThreeVectors Odd<B>(byte* block, nint pair) where B : struct, IPackedBlock =>
+            new(S.Multiply(_a, B.Odd<S, V>(block, pair, 0, Lanes)), S.Multiply(_b, B.Odd<S, V>(block, pair, S.Width, Lanes)), S.Multiply(_c, B.Odd<S, V>(block, pair, 2 * S.Width, Lanes)));
     }
 }

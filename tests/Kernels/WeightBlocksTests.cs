@@ -1,3 +1,4 @@
+using System.Runtime.Intrinsics;
 using Treeline.Kernels;
 using Treeline.Tests.Harness;
 using Xunit;
@@ -149,6 +150,38 @@ public class WeightBlocksTests
             using var rig = new OpRig(BackendsUnderTest.Open(name));
             using WeightMatrix packed = rig.Backend.Pack(rig.Upload(Argument.Random(1, ElementType.Float32, 0, 960, 256)), form);
             Assert.Equal(960 * WeightBlocks.Bytes(form, 256), packed.Bytes);
+        }
+    }
+
+    // Widths that this machine has no registers for are computed all the same, slowly.
+    [Fact]
+    public void Vectors_of_every_width_widen_integers()
+    {
+        Check<Simd512, Vector512<float>>();
+        Check<Simd256, Vector256<float>>();
+        Check<Simd128, Vector128<float>>();
+        Check<Simd1, float>();
+
+        static unsafe void Check<S, V>() where S : struct, ISimd<V> where V : unmanaged
+        {
+            sbyte[] bytes = [.. Enumerable.Range(-128, 256).Select(i => (sbyte)i)];
+            float[] whole = new float[256], lower = new float[256], upper = new float[256];
+            fixed (sbyte* from = bytes)
+            fixed (float* toWhole = whole, toLower = lower, toUpper = upper)
+            {
+                for (int i = 0; i < bytes.Length; i += S.Width)
+                {
+                    S.Store(toWhole + i, S.LoadInt8(from + i));
+                    S.Store(toLower + i, S.LoadInt4Lower(from + i));
+                    S.Store(toUpper + i, S.LoadInt4Upper(from + i));
+                }
+            }
+
+            for (int i = 0; i < bytes.Length; i++)
+            {
+                int bits = bytes[i] & 255, low = bits % 16, high = bits / 16;
+                Assert.Equal((bytes[i], low < 8 ? low : low - 16, high < 8 ? high : high - 16), (whole[i], lower[i], upper[i]));
+            }
         }
     }
 
