@@ -4,37 +4,79 @@ namespace Treeline.Kernels.ILGPU;
 
 public sealed partial class IlgpuBackend
 {
-    private const int SlabNumbers = 1 << 22;                // numbers of a weight that cross to the host at a time
+    private const int SlabNumbers = 1 << 20;                // numbers of a weight that cross to the host at a time
 
-    /// <summary>Packs in blocks of integers. The contract's rule runs on the host, where a division has one result; the device holds the float32 that the integers stand for.</summary>
+    /// <summary>Packs in blocks of integers. The contract's rule runs on the host, where a division has one result.</summary>
     private IlgpuWeightMatrix PackBlocks(DeviceTensor weight, WeightForm form, bool transposed)
     {
-        using var rounded = new DeviceTensor(AllocateCore(weight.Count * sizeof(float)), ElementType.Float32, [weight.Rows, weight.RowLength], [weight.RowLength, 1], 0, owner: true);
+        var blocks = new HostBlocks(form, transposed ? weight.RowLength : weight.Rows, transposed ? weight.Rows : weight.RowLength);
         int step = Math.Max(1, SlabNumbers / weight.RowLength / WeightBlocks.Size) * WeightBlocks.Size;
-        Span<sbyte> integers = stackalloc sbyte[WeightBlocks.Size];
-        Span<float> block = stackalloc float[WeightBlocks.Size];
         for (int first = 0; first < weight.Rows; first += step)
         {
             int rows = Math.Min(step, weight.Rows - first);
             float[] numbers = HostFloats(weight.Slice(0, first, rows));
-            // Lines of numbers that share a scale: along the rows, or down the columns where inputs lie there.
-            (int lines, int length, int line, int next) = transposed ? (weight.RowLength, rows, 1, weight.RowLength) : (rows, weight.RowLength, weight.RowLength, 1);
-            for (int output = 0; output < lines; output++)
-            {
-                for (int input = 0; input < length; input += WeightBlocks.Size)
-                {
-                    int count = Math.Min(WeightBlocks.Size, length - input), at = output * line + input * next;
-                    for (int i = 0; i < count; i++) block[i] = numbers[at + i * next];
-                    float scale = WeightBlocks.Quantize(form, block[..count], integers[..count], transposed ? output : first + output, transposed ? first + input : input);
-                    for (int i = 0; i < count; i++) numbers[at + i * next] = scale * integers[i];
-                }
-            }
-
-            WriteCore(rounded.Slice(0, first, rows), MemoryMarshal.AsBytes<float>(numbers));
+            if (transposed) blocks.Take(numbers, firstOutput: 0, weight.RowLength, firstInput: first, rows, output: 1, input: weight.RowLength);
+            else blocks.Take(numbers, firstOutput: first, rows, firstInput: 0, weight.RowLength, output: weight.RowLength, input: 1);
         }
 
-        var packed = (IlgpuWeightMatrix)PackCore(rounded, WeightForm.Float32, transposed);
-        Stream.Synchronize();                               // the pack kernel still reads what is given back here
-        return packed.As(form);
+        var integers = new IlgpuBuffer(this, blocks.Integers.Length);
+        IlgpuBuffer? scales = null;
+        try
+        {
+            scales = new IlgpuBuffer(this, (long)blocks.Scales.Length * sizeof(float));
+            integers.Write(0, blocks.Integers);
+            scales.Write(0, MemoryMarshal.AsBytes<float>(blocks.Scales));
+            return new IlgpuWeightMatrix(this, form, blocks.Outputs, blocks.Inputs, ElementType.UInt8, integers, null, scales);
+        }
+        catch
+        {
+            integers.Dispose();
+            scales?.Dispose();
+            throw;
+        }
+    }
+
+    /// <summary>A weight in blocks as a device has it: integers <c>[input][output]</c>, in 4 bits two inputs to a byte, the first in its lower half; scales <c>[block][output]</c>.</summary>
+    private sealed class HostBlocks(WeightForm form, int outputs, int inputs)
+    {
+        private readonly bool _isInt4 = form == WeightForm.Int4;
+
+        public int Outputs => outputs;
+
+        public int Inputs => inputs;
+
+        public byte[] Integers { get; } = new byte[checked((form == WeightForm.Int4 ? (inputs + 1L) / 2 : inputs) * outputs)];
+
+        public float[] Scales { get; } = new float[(long)WeightBlocks.Count(inputs) * outputs];
+
+        /// <summary>Takes some outputs' weights of some inputs, whole blocks of them or up to the last one.</summary>
+        /// <param name="numbers">The weights.</param>
+        /// <param name="firstOutput">The first output.</param>
+        /// <param name="outputCount">How many.</param>
+        /// <param name="firstInput">The first input.</param>
+        /// <param name="inputCount">How many.</param>
+        /// <param name="output">Distance of outputs.</param>
+        /// <param name="input">Distance of inputs.</param>
+        public void Take(float[] numbers, int firstOutput, int outputCount, int firstInput, int inputCount, int output, int input)
+        {
+            Span<float> block = stackalloc float[WeightBlocks.Size];
+            Span<sbyte> integers = stackalloc sbyte[WeightBlocks.Size];
+            for (int at = 0; at < inputCount; at += WeightBlocks.Size)
+            {
+                int count = Math.Min(WeightBlocks.Size, inputCount - at), place = firstInput + at;
+                for (int o = 0; o < outputCount; o++)
+                {
+                    for (int i = 0; i < count; i++) block[i] = numbers[o * output + (at + i) * input];
+                    Scales[(long)place / WeightBlocks.Size * outputs + firstOutput + o] = WeightBlocks.Quantize(form, block[..count], integers[..count], firstOutput + o, place);
+                    for (int i = 0; i < count; i++) Set(place + i, firstOutput + o, integers[i]);
+                }
+            }
+        }
+
+        private void Set(long input, int output, int integer)
+        {
+            if (!_isInt4) Integers[input * outputs + output] = (byte)integer;
+            else Integers[input / 2 * outputs + output] |= (byte)(input % 2 == 0 ? integer & 15 : integer << 4);
+        }
     }
 }

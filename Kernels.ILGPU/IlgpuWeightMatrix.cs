@@ -6,32 +6,39 @@ namespace Treeline.Kernels.ILGPU;
 /// <summary>A weight in device memory: packed ones transposed, <c>[inputs, outputs]</c>, so that neighbouring outputs lie side by side; in place as it lies.</summary>
 internal sealed class IlgpuWeightMatrix : WeightMatrix
 {
-    private readonly DeviceBuffer? _owned;
+    private readonly DeviceBuffer? _owned, _scales;
 
-    public IlgpuWeightMatrix(KernelBackend backend, WeightForm form, int outputs, int inputs, ElementType type, DeviceBuffer? owned, DeviceTensor? inPlace)
+    public IlgpuWeightMatrix(KernelBackend backend, WeightForm form, int outputs, int inputs, ElementType type, DeviceBuffer? owned, DeviceTensor? inPlace, DeviceBuffer? scales = null)
         : base(backend, form, outputs, inputs)
     {
         Type = type;
         _owned = owned;
+        _scales = scales;
         InPlace = inPlace;
         Data = owned is null ? default : ((IlgpuBuffer)owned).View;
+        Scales = scales is null ? default : ((IlgpuBuffer)scales).View.Cast<float>();
+        Bytes = form is WeightForm.Int8 or WeightForm.Int4 ? outputs * WeightBlocks.Bytes(form, inputs) : (long)outputs * inputs * type.Size();
     }
 
-    /// <summary>What one number is stored as.</summary>
+    /// <summary>What one number is stored as; bytes that hold one integer or two where <see cref="Scales"/> are.</summary>
     public ElementType Type { get; }
 
     /// <summary>The packed numbers.</summary>
     public ArrayView<byte> Data { get; }
 
+    /// <summary>A scale for each block of each output, where the numbers are integers.</summary>
+    public ArrayView<float> Scales { get; }
+
     /// <summary>The tensor itself where it is used in place.</summary>
     public DeviceTensor? InPlace { get; }
 
-    /// <summary>The same memory under another form's name.</summary>
-    public IlgpuWeightMatrix As(WeightForm form) => new(Backend, form, Outputs, Inputs, Type, _owned, null);
+    public override long Bytes { get; }
 
-    public override long Bytes => (long)Outputs * Inputs * Type.Size();
-
-    protected override void Dispose(bool disposing) => _owned?.Dispose();
+    protected override void Dispose(bool disposing)
+    {
+        _owned?.Dispose();
+        _scales?.Dispose();
+    }
 }
 
 public sealed partial class IlgpuBackend

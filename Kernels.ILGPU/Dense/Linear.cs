@@ -32,6 +32,12 @@ public sealed partial class IlgpuBackend
         int tile = input.Rows == 1 ? 1 : RowTile;
         KernelConfig grid = LinearGrid(input.Rows, weight.Outputs, tile);
         var sizes = new LinearShape(input.Rows, weight.Inputs, weight.Outputs, hasBias);
+        if (packed.Type == ElementType.UInt8)
+        {
+            LinearBlocks(x, packed, b, y, sizes);
+            return;
+        }
+
         switch (packed.Type, tile)
         {
             case (ElementType.Float32, 1):

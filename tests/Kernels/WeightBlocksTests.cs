@@ -145,7 +145,7 @@ public class WeightBlocksTests
         Assert.Equal(form == WeightForm.Int8 ? 41 : 25, WeightBlocks.Bytes(form, 33));
         Assert.Equal(5, WeightBlocks.Bytes(form, 1));
         Assert.Equal(67108864, WeightBlocks.Count(int.MaxValue));
-        foreach (string name in BackendsUnderTest.Names.Where(name => name is "cpu" or "oracle"))
+        foreach (string name in BackendsUnderTest.Names)
         {
             using var rig = new OpRig(BackendsUnderTest.Open(name));
             using WeightMatrix packed = rig.Backend.Pack(rig.Upload(Argument.Random(1, ElementType.Float32, 0, 960, 256)), form);
