@@ -29,8 +29,8 @@ internal sealed class DeviceMemory(string name, Accelerator accelerator)
     /// <summary>Bytes that this process holds on the device.</summary>
     public long Held => Interlocked.Read(ref _count.Bytes);
 
-    /// <summary>Number of allocations so far, over all backends on the device.</summary>
-    public long Allocations => Interlocked.Read(ref _count.Allocations);
+    /// <summary>Number of allocations so far.</summary>
+    public long Allocations { get; private set; }
 
     /// <summary>Bytes that are free: as the driver says on CUDA, elsewhere as counted.</summary>
     public long Free => accelerator is CudaAccelerator && CudaAPI.CurrentAPI.GetMemoryInfo(out long free, out _) == CudaError.CUDA_SUCCESS ? free : Math.Max(0, Total - Held);
@@ -92,7 +92,7 @@ internal sealed class DeviceMemory(string name, Accelerator accelerator)
 #pragma warning restore CA1816
                 memory.MemSet(backend.Stream, 0, 0, bytes);
                 backend.Stream.Synchronize();
-                Interlocked.Increment(ref _count.Allocations);
+                Allocations++;
                 return true;
             }
             catch (Exception e) when (IsOutOfMemory(e))
@@ -123,6 +123,6 @@ internal sealed class DeviceMemory(string name, Accelerator accelerator)
 
     private sealed class Count
     {
-        public long Bytes, Allocations;
+        public long Bytes;
     }
 }

@@ -10,7 +10,7 @@ namespace Treeline.Kernels.ILGPU;
 /// <summary>Finds ILGPU's devices and opens them, each in a context of its own.</summary>
 internal static class Devices
 {
-    private static readonly Lock Gate = new();
+    private static readonly Lock Gate = new(), Listing = new();
     private static readonly Dictionary<string, Stack<Device>> Idle = [];
 
     /// <summary>ILGPU's own CPU accelerator: one multiprocessor of 32 threads, so that groups of 32 fit.</summary>
@@ -136,6 +136,8 @@ internal static class Devices
 
     private static Context Create(string family, Func<global::ILGPU.Runtime.Device, int, string, bool> take, bool acceptWithoutGenericAddressSpace)
     {
+        // One thread at a time: PoCL gives no devices to one that asks while it starts for another.
+        using Lock.Scope listing = Listing.EnterScope();
         int index = 0;
         DriverLibraries.Install();
         if (family == "cuda") return Context.Create(builder => Settings(builder).Cuda(device => take(device, index++, Drivers.WhyNot(device))));

@@ -1,0 +1,155 @@
+using ILGPU.Runtime.OpenCL;
+using Treeline.Kernels;
+using Treeline.Kernels.ILGPU;
+using Treeline.Tests.Harness;
+using Xunit;
+
+namespace Treeline.Tests.Kernels;
+
+/// <summary>Shapes beyond what is launched at once, places beyond what 32 bits count, and nothing at all.</summary>
+public class IlgpuLimitTests
+{
+    // One line an op: rows are [n, columns], vectors [columns], numbers [n], one [1, columns].
+    private static readonly Dictionary<string, Action<KernelBackend, Shapes>> Ops = new()
+    {
+        ["Add"] = (backend, s) => backend.Add(s.X, s.X, s.Output),
+        ["Silu"] = (backend, s) => backend.Silu(s.X, s.Output),
+        ["SiluGate"] = (backend, s) => backend.SiluGate(s.X, s.X, s.Output),
+        ["Gelu"] = (backend, s) => backend.Gelu(s.X, GeluForm.Tanh, s.Output),
+        ["Softmax"] = (backend, s) => backend.Softmax(s.X, s.Output),
+        ["RmsNorm"] = (backend, s) => backend.RmsNorm(s.X, s.Vector, 1e-5f, s.Output),
+        ["LayerNorm"] = (backend, s) => backend.LayerNorm(s.X, s.Vector, s.Vector, 1e-5f, s.Output),
+        ["ArgMax"] = (backend, s) => backend.ArgMax(s.X, s.Integers),
+        ["TopK"] = (backend, s) => backend.TopK(s.X, s.OneColumn, s.OneIndex),
+    };
+
+    public static TheoryData<string> Names => IlgpuDevices.Names;
+
+    public static TheoryData<string, string> Cases => new(from name in IlgpuDevices.Names from op in Ops.Keys select (name.Data, op));
+
+    [Theory, MemberData(nameof(Cases))]
+    public void More_than_is_launched_at_once_is_refused_before_any_launch(string name, string op)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        foreach ((int rows, int columns) in ((int, int)[])[(int.MaxValue, 2), (70_000_000, 33)])
+        {
+            using var shapes = new Shapes(backend, rows, columns);
+            long launches = backend.Launches;
+            Assert.Contains("at most ", Assert.Throws<NotSupportedException>(() => Ops[op](backend, shapes)).Message, StringComparison.Ordinal);
+            Assert.Equal(launches, backend.Launches);
+        }
+    }
+
+    [Theory, MemberData(nameof(Cases))]
+    public void No_rows_launch_nothing(string name, string op)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        using var shapes = new Shapes(backend, 0, 5);
+        long launches = backend.Launches;
+        Ops[op](backend, shapes);
+        Assert.Equal(launches, backend.Launches);
+    }
+
+    [Theory, MemberData(nameof(Names))]
+    public void Wider_heads_than_are_supported_are_refused_before_any_launch(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        foreach (AttentionSpec spec in (AttentionSpec[])[AttentionSpec.Softmax(1, 1, 257), AttentionSpec.Augmented(1, 1, 257, 16), AttentionSpec.Softmax(1, 1, 8, 4097)])
+        {
+            long launches = backend.Launches, allocations = backend.Memory.Allocations;
+            Assert.False(backend.Supports(spec, out string why));
+            Assert.Contains(spec.HeadDim > 256 ? "HeadDim: expected 1 to 256, got 257" : "ValueDim: expected 1 to 4096, got 4097", why, StringComparison.Ordinal);
+            Assert.Equal($"{name}: {why}", Assert.Throws<NotSupportedException>(() => backend.Bind(spec)).Message);
+            Assert.Throws<NotSupportedException>(() => backend.CreateState([spec], 1, 64));
+            Assert.Equal((launches, allocations), (backend.Launches, backend.Memory.Allocations));
+        }
+    }
+
+    // The memory is the host's and hardly touched: the rows lie 2 GB apart.
+    [Fact]
+    public void Rows_may_lie_beyond_what_32_bits_count()
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        const long Stride = 500_000_000;
+        long bytes = (2 * Stride + 16) * sizeof(float);
+        if (bytes > backend.Memory.Largest) Assert.Skip($"opencl:0 takes at most {backend.Memory.Largest} bytes at once, the test {bytes}");
+        using var reserved = new GuardedMemory(bytes);
+        CLException.ThrowIfFailed(CLAPI.CurrentAPI.CreateBuffer(backend.Accelerator.NativePtr, CLBufferFlags.CL_MEM_READ_WRITE | CLBufferFlags.CL_MEM_USE_HOST_PTR, (nint)bytes, reserved.Pointer, out nint memory));
+        try
+        {
+            using DeviceTensor far = backend.Wrap(memory, ElementType.Float32, [3, 5], [Stride, 1]), near = backend.Upload<float>([.. Enumerable.Range(1, 15).Select(i => (float)i)], 3, 5);
+            backend.Write<float>(far, [.. Enumerable.Range(1, 15).Select(i => 100f * i)]);
+            backend.Add(far, near, far);
+            backend.Add(far, near, near);
+            Assert.Equal(Enumerable.Range(1, 15).Select(i => 101f * i), backend.Download<float>(far));
+            Assert.Equal(Enumerable.Range(1, 15).Select(i => 102f * i), backend.Download<float>(near));
+            using DeviceTensor integers = backend.Allocate(ElementType.Int32, 3);
+            backend.ArgMax(far, integers);
+            Assert.Equal([4, 4, 4], backend.Download<int>(integers));
+            DeviceTensor last = far.Slice(0, 2, 1);
+            backend.Add(last, near.Slice(0, 0, 1), last);
+            Assert.Equal([1213f, 1416, 1619, 1822, 2025], backend.Download<float>(far)[10..]);
+        }
+        finally
+        {
+            backend.Synchronize();
+            CLException.ThrowIfFailed(CLAPI.CurrentAPI.ReleaseBuffer(memory));
+        }
+    }
+
+    [Fact]
+    public void A_view_that_begins_beyond_is_refused_on_OpenCL()
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        using DeviceTensor near = backend.Allocate(ElementType.Float32, 1, 5);
+        var far = new DeviceTensor(near.Buffer, ElementType.Float32, [1, 5], [5, 1], offset: 1L << 31, owner: false);
+        long launches = backend.Launches;
+        Assert.Contains("a view that begins at element 2147483648 of its memory", Assert.Throws<NotSupportedException>(() => backend.Add(far, near, near)).Message, StringComparison.Ordinal);
+        Assert.Equal(launches, backend.Launches);
+    }
+
+    /// <summary>Arguments of many rows that are all the same one.</summary>
+    private sealed class Shapes : IDisposable
+    {
+        private readonly List<DeviceTensor> _owned = [];
+
+        public Shapes(IlgpuBackend backend, int rows, int columns)
+        {
+            X = Rows(ElementType.Float32, rows, columns);
+            Output = Rows(ElementType.Float32, rows, columns);
+            OneColumn = Rows(ElementType.Float32, rows, 1);
+            OneIndex = Rows(ElementType.Int32, rows, 1);
+            Integers = Rows(ElementType.Int32, rows);
+            Vector = Own(backend.Allocate(ElementType.Float32, columns));
+
+            DeviceTensor Rows(ElementType type, params int[] shape)
+            {
+                DeviceTensor row = Own(backend.Allocate(type, [1, .. shape[1..]]));
+                return Own(backend.Wrap(((IlgpuBuffer)row.Buffer).Handle, type, shape, shape.Length == 1 ? [0] : [0, 1]));
+            }
+        }
+
+        public DeviceTensor X { get; }
+
+        public DeviceTensor Output { get; }
+
+        public DeviceTensor OneColumn { get; }
+
+        public DeviceTensor OneIndex { get; }
+
+        public DeviceTensor Integers { get; }
+
+        public DeviceTensor Vector { get; }
+
+        public void Dispose()
+        {
+            foreach (DeviceTensor tensor in _owned) tensor.Dispose();
+        }
+
+        private DeviceTensor Own(DeviceTensor tensor)
+        {
+            _owned.Add(tensor);
+            return tensor;
+        }
+    }
+}
