@@ -32,6 +32,9 @@ internal sealed class DeviceMemory(string name, Accelerator accelerator)
     /// <summary>Number of allocations so far.</summary>
     public long Allocations { get; private set; }
 
+    /// <summary>Number of pieces that were dropped and have not been given back yet.</summary>
+    public int Waiting => _dropped.Count;
+
     /// <summary>Bytes that are free: as the driver says on CUDA, elsewhere as counted.</summary>
     public long Free => accelerator is CudaAccelerator && CudaAPI.CurrentAPI.GetMemoryInfo(out long free, out _) == CudaError.CUDA_SUCCESS ? free : Math.Max(0, Total - Held);
 

@@ -22,6 +22,8 @@ internal static class KernelCompiler
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
+            // What ILGPU had begun to translate stays with the context, and every later kernel would stumble over it.
+            device.Context.ClearCache(ClearCacheMode.Default);
             device.Backend?.Wait();                         // an earlier launch that failed shows only now, and is not the compiler's doing
             string log = Log(device.Accelerator, kernel, e);
             throw new KernelCompilationException($"{device.Name}: kernel {NameOf(kernel)} cannot be compiled: {log}", e) { Kernel = NameOf(kernel), Device = device.Name, Log = log };

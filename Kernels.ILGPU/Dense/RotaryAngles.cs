@@ -15,6 +15,7 @@ public sealed partial class IlgpuBackend
         ArgumentNullException.ThrowIfNull(sines);
         if (cosines.Count == 0) return;
         // On the host: a position of 100,000 needs its angle reduced in float64, which not every device has, and the numbers are few.
+        if (cosines.Count > Array.MaxLength) throw new NotSupportedException($"an op of {cosines.Count} elements: at most {Array.MaxLength} are computed at once; give it fewer positions");
         int pairs = spec.RotaryDim / 2, count = positions.Rows * pairs;
         if (_cosines.Length < count) (_cosines, _sines) = (new float[count], new float[count]);
         if (_frequencies.Length < pairs) _frequencies = new float[pairs];

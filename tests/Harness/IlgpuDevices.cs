@@ -4,11 +4,11 @@ using Xunit;
 
 namespace Treeline.Tests.Harness;
 
-/// <summary>ILGPU's devices: those under test, and the first OpenCL device where there is one, whatever is under test.</summary>
+/// <summary>ILGPU's devices: those under test, and whatever is under test its own CPU accelerator and the first OpenCL device where there is one. For a few small launches: the accelerator is slow.</summary>
 internal static class IlgpuDevices
 {
     /// <summary>The devices' names.</summary>
-    public static TheoryData<string> Names => [.. BackendsUnderTest.Names.Where(name => name.Split(':')[0] is "ilgpu-cpu" or "opencl" or "cuda").Append("opencl:0").Distinct()];
+    public static TheoryData<string> Names => [.. BackendsUnderTest.Names.Where(name => name.Split(':')[0] is "ilgpu-cpu" or "opencl" or "cuda").Append("opencl:0").Append("ilgpu-cpu").Distinct()];
 
     /// <summary>Those on which work goes on after a launch has returned.</summary>
     public static TheoryData<string> Asynchronous => [.. Names.Select(row => row.Data).Where(name => name != "ilgpu-cpu")];

@@ -23,6 +23,7 @@ public class IlgpuFaultTests
     public void A_kernel_that_ILGPU_refuses_is_named_with_its_device_and_the_reason(string name)
     {
         using IlgpuBackend backend = IlgpuDevices.Open(name);
+        Assert.True(IlgpuDevices.Works(backend));
         int kernels = backend.Kernels.Count;
         Action<AcceleratorStream, Index1D, ArrayView<int>>? launch = null;
         KernelCompilationException e = Assert.Throws<KernelCompilationException>(() => backend.Load(ref launch, AllocatingKernel));
@@ -30,7 +31,12 @@ public class IlgpuFaultTests
         Assert.StartsWith($"{name}: kernel {nameof(AllocatingKernel)} cannot be compiled: {e.Log}", e.Message, StringComparison.Ordinal);
         Assert.Contains("System.Version", e.Log, StringComparison.Ordinal);
         Assert.Null(launch);
+        // Kernels that are compiled already go on, and new ones compile.
         Assert.True(IlgpuDevices.Works(backend));
+        using DeviceTensor numbers = backend.Upload<float>([1, 2, 3, 4], 1, 4);
+        Action<AcceleratorStream, KernelConfig, Rows, int>? next = null;
+        backend.Load(ref next, SumKernel)(backend.Stream, new KernelConfig(1, RowGroup.Size), new Rows(((IlgpuBuffer)numbers.Buffer).View.Cast<float>(), 4), 4);
+        Assert.Equal([10, 2, 3, 4], backend.Download<float>(numbers));
         Assert.DoesNotContain(backend.Kernels.Skip(kernels), kernel => kernel.Kernel == nameof(AllocatingKernel));
     }
 
@@ -51,6 +57,7 @@ public class IlgpuFaultTests
         KernelCompilationException e = Assert.Throws<KernelCompilationException>(() => backend.Load(ref launch, UnknownKernel));
         Assert.Equal((nameof(UnknownKernel), "opencl:own"), (e.Kernel, e.Device));
         Assert.Contains("no_such_function", e.Log, StringComparison.Ordinal);
+        Assert.Null(launch);
         Assert.True(IlgpuDevices.Works(backend));
     }
 
@@ -125,8 +132,10 @@ public class IlgpuFaultTests
         AddDropped(backend, sum);
         GC.Collect();
         GC.WaitForPendingFinalizers();
+        Assert.Equal(2, backend.Memory.Waiting);
         // What takes the dropped tensors' place, if they were given back too early.
         using DeviceTensor other = backend.Allocate(ElementType.Float32, 1, 1000), another = backend.Allocate(ElementType.Float32, 1, 1000);
+        Assert.Equal(0, backend.Memory.Waiting);
         Assert.All(backend.Download<float>(sum), x => Assert.Equal(3, x));
     }
 
@@ -160,6 +169,15 @@ public class IlgpuFaultTests
     private static void AllocatingKernel(Index1D index, ArrayView<int> result) => result[index] = new Version(index, 1).Major;
 
     private static void UnknownKernel(Index1D index, ArrayView<int> result) => result[index] = Unknown(index);
+
+    private static void SumKernel(Rows rows, int columns)
+    {
+        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Size);
+        float sum = 0;
+        for (int c = Group.IdxX; c < columns; c += RowGroup.Size) sum += rows[Grid.IdxX, c];
+        sum = RowGroup.Sum(shared, sum);
+        if (Group.IdxX == 0) rows[Grid.IdxX, 0] = sum;
+    }
 
     private static void CountKernel(Index1D index, ArrayView<int> result) => result[index] = index;
 
