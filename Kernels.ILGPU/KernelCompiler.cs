@@ -35,7 +35,8 @@ internal static class KernelCompiler
         ? $"{kernel.Name}<{string.Join(", ", kernel.GetGenericArguments().Select(type => type.Name))}>"
         : kernel.Name;
 
-    private static bool TakesIndex(MethodInfo kernel) => kernel.GetParameters()[0].ParameterType == typeof(Index1D);
+    /// <summary>True for a kernel that runs once for each index; others say their groups at the launch.</summary>
+    public static bool TakesIndex(MethodInfo kernel) => kernel.GetParameters()[0].ParameterType == typeof(Index1D);
 
     // ILGPU drops what the driver's compiler says: the source is compiled once more to hear it. Where ILGPU itself refuses, its own words are the log.
     private static string Log(Accelerator accelerator, MethodInfo kernel, Exception refusal)

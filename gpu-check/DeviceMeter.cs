@@ -8,7 +8,8 @@ namespace Treeline.GpuCheck;
 /// <summary>Times work that a backend queues, and the limit that it is compared with.</summary>
 internal class DeviceMeter : IDisposable
 {
-    private const int Warmups = 3, Turns = 11;
+    private const int Warmups = 2, Turns = 11;
+    private const double Slow = 1;
     private const double TurnSeconds = 0.02;                // long against a clock's resolution and the end of a queue
     private protected const long CopyBytes = 256L << 20;    // beyond any cache
 
@@ -25,9 +26,10 @@ internal class DeviceMeter : IDisposable
     /// <summary>Median time of one call, over turns of many.</summary>
     public double Seconds(Action call)
     {
-        for (int i = 0; i < Warmups; i++) call();
-        _backend.Synchronize();
-        int calls = Math.Clamp((int)(TurnSeconds / Turn(call, 1)), 1, 1000);
+        Turn(call, Warmups);
+        double once = Turn(call, 1);
+        if (once > Slow) return once;                       // a device so slow is not worth the wait for a median
+        int calls = Math.Clamp((int)(TurnSeconds / once), 1, 1000);
         var times = new double[Turns];
         for (int i = 0; i < Turns; i++) times[i] = Turn(call, calls) / calls;
         Array.Sort(times);

@@ -38,8 +38,7 @@ internal sealed class PtxKernels : IDisposable
     public string Compile(MethodInfo kernel, CudaArchitecture architecture)
     {
         using var backend = new PTXBackend(_context, new CudaCapabilityContext(architecture), architecture, InstructionSet, null);
-        // As the backend launches it: a kernel that begins with an index runs once for each, others say their groups.
-        EntryPointDescription entry = kernel.GetParameters()[0].ParameterType == typeof(Index1D)
+        EntryPointDescription entry = KernelCompiler.TakesIndex(kernel)
             ? EntryPointDescription.FromImplicitlyGroupedKernel(kernel)
             : EntryPointDescription.FromExplicitlyGroupedKernel(kernel);
         return ((PTXCompiledKernel)backend.Compile(entry, default)).PTXAssembly;
