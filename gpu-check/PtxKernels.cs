@@ -21,7 +21,7 @@ internal sealed class PtxKernels : IDisposable
 
     /// <summary>Every kernel that the backend can launch, generic ones in every form: what its code takes the address of. So none is forgotten.</summary>
     public static IReadOnlyList<MethodInfo> All { get; } =
-        [.. typeof(IlgpuBackend).Assembly.GetTypes().SelectMany(Bodies).SelectMany(Taken).Distinct().OrderBy(Name, StringComparer.Ordinal)];
+        [.. Reached().SelectMany(Taken).Distinct().OrderBy(Name, StringComparer.Ordinal)];
 
     /// <summary>The kernels that are declared, as they are declared.</summary>
     public static IEnumerable<MethodInfo> Declared { get; } = [.. typeof(IlgpuBackend).GetMethods(Everything | BindingFlags.Static).Where(IsKernel)];
@@ -38,7 +38,8 @@ internal sealed class PtxKernels : IDisposable
     public string Compile(MethodInfo kernel, CudaArchitecture architecture)
     {
         using var backend = new PTXBackend(_context, new CudaCapabilityContext(architecture), architecture, InstructionSet, null);
-        EntryPointDescription entry = KernelCompiler.TakesIndex(kernel)
+        // As the backend launches it: a kernel that begins with an index runs once for each, others say their groups.
+        EntryPointDescription entry = kernel.GetParameters()[0].ParameterType == typeof(Index1D)
             ? EntryPointDescription.FromImplicitlyGroupedKernel(kernel)
             : EntryPointDescription.FromExplicitlyGroupedKernel(kernel);
         return ((PTXCompiledKernel)backend.Compile(entry, default)).PTXAssembly;
@@ -51,17 +52,32 @@ internal sealed class PtxKernels : IDisposable
     private static IEnumerable<MethodBase> Bodies(Type type) =>
         type.GetMethods(Everything | BindingFlags.Static | BindingFlags.Instance).Concat<MethodBase>(type.GetConstructors(Everything | BindingFlags.Static | BindingFlags.Instance));
 
-    // An address is taken by one instruction, two bytes and a token. Bytes that look like it and are not may add a kernel, never hide one.
+    /// <summary>All code of the backend, generic methods once for each choice of types that they are called with.</summary>
+    private static List<MethodBase> Reached()
+    {
+        List<MethodBase> reached = [.. typeof(IlgpuBackend).Assembly.GetTypes().SelectMany(Bodies).Where(body => !body.IsGenericMethodDefinition)];
+        var known = reached.ToHashSet();
+        for (int i = 0; i < reached.Count; i++)
+            reached.AddRange(Operands(reached[i], OpCodes.Call).Where(called => called.IsGenericMethod && !called.ContainsGenericParameters && called.Module == typeof(IlgpuBackend).Module && known.Add(called)));
+        return reached;
+    }
+
     private static IEnumerable<MethodInfo> Taken(MethodBase body)
     {
-        byte[] code = body.GetMethodBody()?.GetILAsByteArray() ?? [];
-        byte first = (byte)(OpCodes.Ldftn.Value >> 8 & 0xff), second = (byte)(OpCodes.Ldftn.Value & 0xff);
-        for (int i = 0; i + 6 <= code.Length; i++)
+        foreach (MethodInfo method in Operands(body, OpCodes.Ldftn).Where(IsKernel))
         {
-            if (code[i] != first || code[i + 1] != second || Resolve(body, BitConverter.ToInt32(code, i + 2)) is not { } method || !IsKernel(method)) continue;
             if (method.ContainsGenericParameters) throw new InvalidOperationException($"{body.DeclaringType}.{body.Name} takes {method} with types of its own: which they are cannot be read from the code");
             yield return method;
         }
+    }
+
+    // An instruction of one or two bytes and a token. Bytes that look like it and are not may add a method, never hide one.
+    private static IEnumerable<MethodInfo> Operands(MethodBase body, OpCode instruction)
+    {
+        byte[] code = body.GetMethodBody()?.GetILAsByteArray() ?? [];
+        byte[] wanted = instruction.Size == 1 ? [(byte)instruction.Value] : [(byte)(instruction.Value >> 8), (byte)instruction.Value];
+        for (int i = 0; i + wanted.Length + sizeof(int) <= code.Length; i++)
+            if (code.AsSpan(i).StartsWith(wanted) && Resolve(body, BitConverter.ToInt32(code, i + wanted.Length)) is { } method) yield return method;
     }
 
     private static MethodInfo? Resolve(MethodBase body, int token)
