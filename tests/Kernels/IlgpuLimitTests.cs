@@ -51,6 +51,30 @@ public class IlgpuLimitTests
     }
 
     [Theory, MemberData(nameof(Names))]
+    public void No_tokens_launch_nothing(string name)
+    {
+        using var rig = new OpRig(IlgpuDevices.Open(name));
+        var backend = (IlgpuBackend)rig.Backend;
+        AttentionSpec[] specs = [AttentionSpec.Augmented(2, 1, 4, 16, convTaps: 3), AttentionSpec.Softmax(2, 1, 4)];
+        using var attention = new AttentionRig(backend, specs);
+        DeviceTensor table = rig.Upload(Argument.Random(1, ElementType.Float32, 0, 4, 3)), ids = rig.Upload(), rows = rig.Output(0, 0, 3);
+        DeviceTensor cosines = rig.Output(0, 0, 2), sines = rig.Output(0, 0, 2), path = rig.IntegerOutput(0, 0);
+        WeightMatrix weight = rig.Own(backend.Pack(table, WeightForm.Float32));
+        var nothing = new Step();
+        long launches = backend.Launches;
+        backend.Linear(rows, weight, null, rig.Output(0, 0, 4));
+        backend.Embedding(table, ids, rows);
+        backend.RotaryAngles(new RotarySpec { RotaryDim = 4 }, ids, cosines, sines);
+        backend.Rotary(rig.Output(0, 0, 2, 4), cosines, sines, RotaryPairs.Halves);
+        backend.LogProbability(rows, ids, rig.Output(0, 0));
+        backend.Sample(rows, [], ids);
+        backend.Accept(nothing, ids, ids, path, ids);
+        backend.AcceptTypical(nothing, ids, rows, 0.5f, 0.1f, 0.3f, path);
+        Assert.All(attention.Run(Feed.Advance(0, Tokens.Random(new Random(1), specs[0], 0))), Assert.Empty);
+        Assert.Equal(launches, backend.Launches);
+    }
+
+    [Theory, MemberData(nameof(Names))]
     public void Wider_heads_than_are_supported_are_refused_before_any_launch(string name)
     {
         using IlgpuBackend backend = IlgpuDevices.Open(name);
