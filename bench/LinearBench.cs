@@ -18,7 +18,7 @@ public unsafe class LinearBench
     [Params(1, 16, 63)]
     public int Rows { get; set; }
 
-    [Params(WeightForm.Float32, WeightForm.BFloat16)]
+    [Params(WeightForm.Float32, WeightForm.BFloat16, WeightForm.Int8, WeightForm.Int4)]
     public WeightForm Form { get; set; }
 
     [GlobalSetup]

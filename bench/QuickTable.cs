@@ -20,7 +20,7 @@ internal static unsafe class QuickTable
 
     private static void Products(KernelBackend backend)
     {
-        foreach (WeightForm form in (WeightForm[])[WeightForm.Float32, WeightForm.BFloat16])
+        foreach (WeightForm form in (WeightForm[])[WeightForm.Float32, WeightForm.BFloat16, WeightForm.Int8, WeightForm.Int4])
         {
             using DeviceTensor weight = backend.Allocate(ElementType.Float32, Outputs, Inputs);
             using WeightMatrix packed = backend.Pack(weight, form);

@@ -11,6 +11,7 @@ public class SteadyStepTests
     [InlineData("llama", WeightForm.Float32)]
     [InlineData("llama", WeightForm.InPlace)]
     [InlineData("gpt2", WeightForm.BFloat16)]
+    [InlineData("llama", WeightForm.Int4)]
     public void Nothing_is_allocated(string model, WeightForm form)
     {
         using var folder = new TemporaryFolder();
