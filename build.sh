@@ -168,7 +168,7 @@ test_ilgpu() {
     else
         local accept=TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE=1
         suite 900 'kernels, models and decoding on opencl:0' "TREELINE_TEST_BACKENDS=opencl:0 $accept" \
-            -class 'Treeline.Tests.Kernels.*' -class 'Treeline.Tests.Managed.Models.*' -class 'Treeline.Tests.Managed.Decoding.*' -class Treeline.Tests.Cli.RunTests -class- '*.SwapTests' -trait- tier=full
+            -class 'Treeline.Tests.Kernels.*' -class 'Treeline.Tests.Managed.Models.*' -class 'Treeline.Tests.Managed.Decoding.*' -class Treeline.Tests.Cli.RunTests -class- '*.SwapTests' -class- '*.Ilgpu*' -class- '*.PtxTests' -trait- tier=full
         suite 300 'sequences that move between cpu and opencl:0, compare' "TREELINE_TEST_BACKENDS=cpu,opencl:0 $accept" -class '*.SwapTests' -class '*.SnapshotTests' -class '*.CompareTests'
     fi
 }
@@ -178,7 +178,7 @@ test_full() {
     ((failed > 0)) && return
     suite 900 'tests, full tier' '' -trait tier=full
     # What a lesser machine would run; the switches are the runtime's own.
-    local narrow=(-class 'Treeline.Tests.Kernels.*' -class Treeline.Tests.Managed.Models.GoldenModelTests -trait- tier=full)
+    local narrow=(-class 'Treeline.Tests.Kernels.*' -class Treeline.Tests.Managed.Models.GoldenModelTests -class- '*.Ilgpu*' -class- '*.PtxTests' -trait- tier=full)
     suite 300 'kernels and a model, AVX-512 off' DOTNET_EnableAVX512=0 "${narrow[@]}"
     suite 300 'kernels and a model, AVX2 off' DOTNET_EnableAVX2=0 "${narrow[@]}"
     suite 600 'kernels and a model, hardware intrinsics off' DOTNET_EnableHWIntrinsic=0 "${narrow[@]}"

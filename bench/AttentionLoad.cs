@@ -51,6 +51,15 @@ internal sealed class AttentionLoad : IDisposable
         Attend();
     }
 
+    /// <summary>Moves the sequence on by some tokens of a chunk.</summary>
+    public void Advance(int tokens)
+    {
+        _step.Clear();
+        _step.Advance(0, tokens);
+        Attend();
+        _backend.Synchronize();
+    }
+
     public void Dispose()
     {
         _layer.Dispose();

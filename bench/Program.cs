@@ -1,4 +1,4 @@
-// Measures. `quick` prints ratios against the machine's own limits in under a minute, `memory` follows one long sequence,
+// Measures. `quick` prints ratios against the machine's own limits in under a minute, `memory` follows one long sequence, `device` compares a device with the CPU backend,
 // everything else goes to BenchmarkDotNet (`--list flat`, `--filter '*Linear*'`).
 using BenchmarkDotNet.Running;
 using Treeline.Bench;
@@ -10,6 +10,8 @@ switch (args)
         return 0;
     case ["memory", var model]:
         return MemoryTable.Print(model);
+    case ["device", var name]:
+        return DeviceTable.Print(name);
     default:
         BenchmarkSwitcher.FromAssembly(typeof(LinearBench).Assembly).Run(args);
         return 0;

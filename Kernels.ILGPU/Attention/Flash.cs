@@ -1,13 +1,15 @@
 using global::ILGPU;
-using global::ILGPU.Algorithms;
 using global::ILGPU.Runtime;
 
 namespace Treeline.Kernels.ILGPU;
 
-// A step runs in rounds: round r is the tokens of the r-th group that an entry touches, the current one first. Between two rounds S moves past a group that is
-// complete. A verified tree writes no S: a node past a boundary recomputes the chain from S through its own path's rows, which is the same sum.
+// A round at a time (FlashTiles): k̂ and v of its tokens go to their places in the slot's block (a verified tree's behind it), the tiles attend, and where a group is complete
+// S moves past it. A verified tree writes neither S nor the block; its nodes past the block's end are computed one by one (FlashCrossing.cs).
 public sealed partial class IlgpuBackend
 {
+    private const int KeyLanes = 64;                        // keys that a group scores
+    private const long MostWeights = 16L << 20;             // local weights, in numbers, that one launch may leave in scratch
+
     private readonly FlashKernels _flash = new();
 
     /// <inheritdoc/>
@@ -18,346 +20,423 @@ public sealed partial class IlgpuBackend
     {
         ArgumentNullException.ThrowIfNull(layer);
         ArgumentNullException.ThrowIfNull(step);
-        int n = step.Tokens;
-        if (n == 0) return;
+        if (step.Tokens == 0) return;
         AttentionSpec spec = layer.Spec;
         var flash = (IlgpuFlashLayer)state;
-        StepView view = flash.Tables.View(step, state.Owner);
-        FlashMemory memory = flash.Memory;
-        FlashScratch scratch = _flash.Scratch(this, spec, n);
-        Rows query = Floats(inputs.Query, 0), key = Floats(inputs.Key, 1), value = Floats(inputs.Value, 2), mixed = Output(output);
-        (ArrayView<float> alpha, ArrayView<float> taps) = ((FlashWeights)layer.Prepared!).Views;
-
-        Load(ref _flash.Store, FlashStoreKernel)(
-            Stream, Threads((long)n * (spec.QueryHeads + 2 * spec.KeyValueHeads)), query, key, view, memory, scratch);
-        Load(ref _flash.StoreValues, FlashStoreValuesKernel)(
-            Stream, Threads((long)n * spec.KeyValueHeads * spec.ValueDim), value, view, memory, scratch);
-        if (spec.Local != LocalKind.None)
+        FlashTiles tiles = flash.Tiles;
+        ArrayView<int> view = tiles.View(step, state.Owner);
+        var call = new FlashCall(spec, flash.Tables.View(step, state.Owner), view, flash.Memory, ((FlashWeights)layer.Prepared!).Terms, _flash.Scratch(this, spec, step.Tokens), Output(output));
+        Rows query = Floats(inputs.Query, 0), key = Floats(inputs.Key, 1), value = Floats(inputs.Value, 2);
+        foreach (FlashRound round in tiles.Rounds)
         {
-            Load(ref _flash.Score, FlashScoreKernel)(
-                Stream, Threads((long)n * spec.QueryHeads * spec.GroupSize), view, memory, scratch);
+            Load(ref _flash.Store, FlashStoreKernel)(
+                Stream, Threads((long)round.Count * (spec.QueryHeads + 2 * spec.KeyValueHeads)), query, key, value, call.Step, call.Memory, call.Scratch, round.Number, round.First);
+            Attend<Column1>(_flash.One, round.One, call, isRun: false);
+            Attend<Column8>(_flash.Eight, round.Runs, call, isRun: spec.ConvTaps is 0 or >= FlashTile.MostRows);
+            Attend<Column8>(_flash.Eight, round.Trees, call, isRun: false);
+            if (round.Closing > 0) Close(spec, call.Memory, tiles.Closing(round), round.Closing);
         }
 
-        int rounds = 1;
-        for (int e = 0; e < step.Entries; e++)
-            if (step[e].Moves && step[e].Count > 0) rounds = Math.Max(rounds, (state.Owner.Length(step[e].Slot) % spec.GroupSize + step[e].Count - 1) / spec.GroupSize + 1);
-        for (int round = 0; round < rounds; round++)
-        {
-            (int first, int count) = TokensOf(step, state.Owner, spec.GroupSize, round);
-            Load(ref _flash.Mix, FlashMixKernel)(
-                Stream, Threads((long)count * spec.QueryHeads * spec.ValueDim), mixed, alpha, taps, new FlashRound(round, first), view, memory, scratch);
-            if (spec.Global)
-            {
-                Load(ref _flash.Close, FlashCloseKernel)(
-                    Stream, Threads((long)step.Entries * spec.KeyValueHeads * spec.HeadDim * spec.ValueDim), FlashAppend.Moving(round), view.Entries, view, memory, scratch.Keys, scratch.Values);
-            }
-        }
-
+        if (tiles.CrossingCount > 0) Cross(call, tiles.Crossing);
         if (spec.Norm != OutputNorm.None)
-        {
-            Load(ref _flash.Join, FlashJoinKernel)(
-                Stream, Threads((long)n * spec.QueryHeads), mixed, alpha, memory, scratch);
-        }
-
-        Load(ref _flash.Tail, FlashTailKernel)(
-            Stream, Threads((long)step.Entries * spec.KeyValueHeads * Math.Max(spec.HeadDim, spec.ValueDim)), FlashAppend.Moving(0), view.Entries, view, memory, scratch.Keys, scratch.Values);
+            Load(ref _flash.Join, FlashJoinKernel)(Stream, Threads((long)step.Tokens * spec.QueryHeads), call.Output, value, call.Terms, call.Memory, call.Scratch);
     }
 
-    /// <summary>Appends the pending rows of an accepted path: the same kernels, from the rows that wait.</summary>
-    internal void FlashAppendPending(IlgpuFlashLayer layer, int slot, int length, ArrayView<int> path, int count)
+    /// <summary>Appends the pending rows of an accepted path, group by group.</summary>
+    internal void FlashAppend(IlgpuFlashLayer layer, int slot, int length, ArrayView<int> path, int count)
     {
         AttentionSpec spec = layer.Spec;
         FlashMemory memory = layer.Memory;
-        var append = FlashAppend.Pending(slot, length, count);
-        var none = new StepView(path, path, path);          // not read: the entry is in the argument
-        if (spec.Global)
+        for (int from = 0; from < count;)
         {
-            for (int group = 0; group < (length % spec.GroupSize + count) / spec.GroupSize; group++)
+            int place = (length + from) % spec.GroupSize, rows = Math.Min(count - from, spec.GroupSize - place);
+            Load(ref _flash.Append, FlashAppendKernel)(Stream, Threads((long)rows * spec.KeyValueHeads * Math.Max(spec.HeadDim, spec.ValueDim)), path, memory, slot, from, place);
+            from += rows;
+            if (place + rows == spec.GroupSize) Close(spec, memory, _flash.Slot(this, slot), 1);
+        }
+    }
+
+    /// <summary>The scores and sums of some tiles, in as many launches as their weights need.</summary>
+    private void Attend<TColumn>(FlashSize size, FlashTileRange range, in FlashCall call, bool isRun) where TColumn : unmanaged, IColumn<TColumn>
+    {
+        if (range.Count == 0) return;
+        AttentionSpec spec = call.Spec;
+        int lanes = ValueLanes(spec.ValueDim), keyLanes = Math.Min(KeyLanes, Accelerator.MaxNumThreadsPerGroup);
+        long weights = (long)range.MostKeys * spec.QueryHeads * TColumn.Rows;
+        int atOnce = spec.Local == LocalKind.None ? range.Count : (int)Math.Clamp(MostWeights / Math.Max(1, weights), 1, range.Count);
+        for (int first = 0; first < range.Count; first += atOnce)
+        {
+            int count = Math.Min(atOnce, range.Count - first);
+            if (spec.Local != LocalKind.None)
             {
-                Load(ref _flash.Close, FlashCloseKernel)(
-                    Stream, Threads((long)spec.KeyValueHeads * spec.HeadDim * spec.ValueDim), append.At(group), path, none, memory, memory.PendingKeys, memory.PendingValues);
+                Load(ref size.Score, FlashScoreKernel<TColumn>)(
+                    Stream, new(new Index3D(count, spec.QueryHeads, (range.MostKeys + keyLanes - 1) / keyLanes), new Index3D(keyLanes, 1, 1)),
+                    call.Tiles, call.Memory, call.Scratch.With(_flash.Weights(this, count * weights)), range.First + first, range.MostKeys);
+            }
+
+            FlashScratch scratch = call.Scratch.With(_flash.Weights(this, spec.Local == LocalKind.None ? 1 : count * weights));
+            var group = new Index3D(lanes, 1, 1);
+            Load(ref size.Share, FlashShareKernel<TColumn>)(
+                Stream, new(new Index3D(count, spec.QueryHeads, spec.ValueDim / lanes), group), call.Tiles, call.Memory, scratch, range.First + first, range.MostKeys);
+            int tile = range.First + first;
+            if (isRun)
+            {
+                var grid = new Index3D(count, spec.QueryHeads, spec.ValueDim / lanes);
+                Load(ref _flash.Run, FlashRunKernel)(Stream, new(grid, group), call.Tiles, call.Memory, scratch, tile, range.MostKeys);
+                Load(ref _flash.RunTaps, FlashRunTapsKernel)(Stream, new(grid, group), call.Output, call.Terms, call.Tiles, call.Memory, scratch, tile);
+            }
+            else
+            {
+                Load(ref _flash.Node, FlashNodeKernel)(
+                    Stream, new(new Index3D(count * TColumn.Rows, spec.QueryHeads, spec.ValueDim / lanes), group), call.Output, call.Terms, call.Step, call.Tiles, call.Memory, scratch, tile, new FlashRows(TColumn.Rows, range.MostKeys));
             }
         }
-
-        Load(ref _flash.Tail, FlashTailKernel)(
-            Stream, Threads((long)spec.KeyValueHeads * Math.Max(spec.HeadDim, spec.ValueDim)), append, path, none, memory, memory.PendingKeys, memory.PendingValues);
     }
 
-    /// <summary>The range of tokens that a round may concern.</summary>
-    private static (int First, int Count) TokensOf(Step step, AttentionState state, int groupSize, int round)
+    /// <summary>Threads of a group whose lanes run over value channels: as many as the device takes of those that divide them, so that no thread is without a channel.</summary>
+    private int ValueLanes(int channels)
     {
-        if (round == 0) return (0, step.Tokens);
-        int first = int.MaxValue, end = 0;
-        for (int e = 0; e < step.Entries; e++)
+        int lanes = Math.Min(channels, Math.Min(256, Accelerator.MaxNumThreadsPerGroup));
+        while (channels % lanes != 0) lanes--;
+        return lanes;
+    }
+
+    /// <summary>Moves S and the window past the block of some slots, which is complete.</summary>
+    private void Close(AttentionSpec spec, FlashMemory memory, ArrayView<int> slots, int count)
+    {
+        int lanes = ValueLanes(spec.ValueDim);
+        if (spec.Global)
         {
-            StepEntry entry = step[e];
-            int from = round * groupSize - state.Length(entry.Slot) % groupSize;
-            if (!entry.Moves || from >= entry.Count) continue;
-            first = Math.Min(first, entry.Offset + from);
-            end = Math.Max(end, entry.Offset + Math.Min(entry.Count, from + groupSize));
+            Load(ref _flash.Close, FlashCloseKernel)(
+                Stream, new(new Index3D(count, spec.KeyValueHeads * ((spec.HeadDim + 31) / 32), spec.ValueDim / lanes), new Index3D(lanes, 1, 1)), slots, memory);
         }
 
-        return (first, end - first);
+        if (memory.Window > 0) Load(ref _flash.Slide, FlashSlideKernel)(Stream, Threads((long)count * memory.ValueStride), slots, memory);
     }
 
-    // One thread a head's vector: q̂ of a query head, or k̂ of a key/value head, twice: beside the step, and beside the slot for a verified tree.
-    private static void FlashStoreKernel(Index1D index, Rows query, Rows key, StepView step, FlashMemory memory, FlashScratch scratch)
+    // One thread a head's vector: q̂ beside the step, k̂ and v at their places.
+    private static void FlashStoreKernel(Index1D index, Rows query, Rows key, Rows value, StepView step, FlashMemory memory, FlashScratch scratch, int round, int first)
     {
-        int heads = memory.QueryHeads + 2 * memory.KeyValueHeads, token = index / heads, head = index % heads, d = memory.HeadDim;
+        int heads = memory.QueryHeads + 2 * memory.KeyValueHeads, token = first + index / heads, head = index % heads, entry = step.Entry(token);
+        int length = step.Length(entry), position = length + step.Depth(token), block = length - length % memory.GroupSize;
+        bool moves = step.Moves(entry) != 0;
+        if ((moves ? (position - block) / memory.GroupSize : 0) != round) return;
+        int place = moves ? (position - block) % memory.GroupSize : memory.GroupSize + token - step.Offset(entry);
         if (head < memory.QueryHeads)
         {
-            Normalize(query, token, head * d, scratch.Queries, ((long)token * memory.QueryHeads + head) * d, d);
+            FlashNumbers.Normalize(query, token, head * memory.HeadDim, scratch.Queries, ((long)token * memory.QueryHeads + head) * memory.HeadDim, memory.HeadDim);
             return;
         }
 
         head -= memory.QueryHeads;
-        int kv = head % memory.KeyValueHeads, entry = step.Entry(token);
-        if (memory.HasKeys == 0 || (head >= memory.KeyValueHeads && step.Moves(entry) != 0)) return;
-        if (head < memory.KeyValueHeads) Normalize(key, token, kv * d, scratch.Keys, ((long)token * memory.KeyValueHeads + kv) * d, d);
-        else Normalize(key, token, kv * d, memory.PendingKeys, (memory.PendingRow(step.Slot(entry), token - step.Offset(entry)) * memory.KeyValueHeads + kv) * d, d);
-    }
-
-    // One thread a channel of a value.
-    private static void FlashStoreValuesKernel(Index1D index, Rows value, StepView step, FlashMemory memory, FlashScratch scratch)
-    {
-        int row = memory.KeyValueHeads * memory.ValueDim, token = index / row, channel = index % row, entry = step.Entry(token);
-        float x = value[token, channel];
-        scratch.Values[(long)token * row + channel] = x;
-        if (step.Moves(entry) == 0) memory.PendingValues[memory.PendingRow(step.Slot(entry), token - step.Offset(entry)) * row + channel] = x;
-    }
-
-    // One thread a token, query head and place in its group: the local weight of the row there.
-    private static void FlashScoreKernel(Index1D index, StepView step, FlashMemory memory, FlashScratch scratch)
-    {
-        int G = memory.GroupSize, d = memory.HeadDim;
-        int place = index % G, rest = index / G, head = rest % memory.QueryHeads, token = rest / memory.QueryHeads, entry = step.Entry(token);
-        int length = step.Length(entry), position = length + step.Depth(token), start = position - position % G;
-        if (start + place > position) return;
-        int kv = head / (memory.QueryHeads / memory.KeyValueHeads);
-        long q = ((long)token * memory.QueryHeads + head) * d;
-        float dot = 0;
-        if (start + place < length)
+        if (head < memory.KeyValueHeads)
         {
-            long k = (memory.TailKeyRow(step.Slot(entry), place) * memory.KeyValueHeads + kv) * d;
-            for (int c = 0; c < d; c++) dot = Fused.MultiplyAdd(scratch.Queries[q + c], memory.Keys[k + c], dot);
-        }
-        else
-        {
-            long k = ((long)step.Ancestor(token, start + place - length) * memory.KeyValueHeads + kv) * d;
-            for (int c = 0; c < d; c++) dot = Fused.MultiplyAdd(scratch.Queries[q + c], scratch.Keys[k + c], dot);
-        }
-
-        scratch.Weights[index] = LocalWeight(memory.Local, dot);
-    }
-
-    // One thread a token and output channel: local, global and convolution, each one sum in order.
-    private static void FlashMixKernel(Index1D index, Rows output, ArrayView<float> alpha, ArrayView<float> taps, FlashRound round, StepView step, FlashMemory memory, FlashScratch scratch)
-    {
-        int G = memory.GroupSize, dv = memory.ValueDim, channel = index % (memory.QueryHeads * dv), head = channel / dv, e = channel % dv;
-        int token = round.First + index / (memory.QueryHeads * dv), entry = step.Entry(token), slot = step.Slot(entry), length = step.Length(entry);
-        int moves = step.Moves(entry), position = length + step.Depth(token), start = position - position % G, block = length - length % G;
-        int own = moves != 0 ? (start - block) / G : 0;
-        if (own != round.Number) return;
-        int kv = head / (memory.QueryHeads / memory.KeyValueHeads);
-
-        float local = 0;
-        if (memory.Local != 0)
-        {
-            long weights = ((long)token * memory.QueryHeads + head) * G;
-            for (int p = start; p <= position; p++)
-                local = Fused.MultiplyAdd(scratch.Weights[weights + (p - start)], Value(p, block, length, token, slot, kv, e, step, memory, scratch), local);
-        }
-
-        float global = 0;
-        if (memory.Global != 0)
-        {
-            long q = ((long)token * memory.QueryHeads + head) * memory.HeadDim;
-            for (int c = 0; c < memory.HeadDim; c++)
-            {
-                float s = memory.State[memory.StateRow(slot, kv, c) + e];
-                if (moves == 0)
-                {
-                    for (int p = block; p < start; p++)
-                        s = Fused.MultiplyAdd(Key(p, block, length, token, slot, kv, c, step, memory, scratch), Value(p, block, length, token, slot, kv, e, step, memory, scratch), s);
-                }
-
-                global = Fused.MultiplyAdd(scratch.Queries[q + c], s, global);
-            }
-        }
-
-        float conv = 0;
-        for (int t = 0; t < memory.Taps; t++)
-        {
-            int p = position - t;
-            // Before the block's start lies the window; it holds zeros before the text's.
-            conv = Fused.MultiplyAdd(taps[head * memory.Taps + t], (p >= block ? Value(p, block, length, token, slot, kv, e, step, memory, scratch) : memory.Values[memory.ValueIndex(slot, p - block, kv) + e]), conv);
-        }
-
-        if (memory.Norm == 0)
-        {
-            output[token, channel] = Fused.MultiplyAdd(memory.Alpha(alpha), global, local) + conv;
+            if (memory.HasKeys != 0) FlashNumbers.Normalize(key, token, head * memory.HeadDim, memory.Keys, memory.Key(step.Slot(entry), place, head), memory.HeadDim);
             return;
         }
 
-        long at = (long)token * memory.QueryHeads * dv + channel;
-        output[token, channel] = local;
+        head -= memory.KeyValueHeads;
+        long to = memory.Value(step.Slot(entry), place, head);
+        for (int e = 0; e < memory.ValueDim; e++) memory.Values[to + e] = value[token, head * memory.ValueDim + e];
+    }
+
+    // A group a tile, query head and 64 keys, a thread a key: its local weights for the tile's rows, each dot one chain over the channels.
+    private static void FlashScoreKernel<TColumn>(ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile, int mostKeys) where TColumn : unmanaged, IColumn<TColumn>
+    {
+        ArrayView<float> shared = SharedMemory.Allocate<float>(Tile.Size);
+        var tile = new FlashTile(tiles, firstTile + Grid.IdxX);
+        int head = Grid.IdxY, kv = memory.KeyValueHead(head), key = Grid.IdxZ * Group.DimX + Group.IdxX, keys = tile.Keys, read = Math.Min(key, keys - 1);
+        int whole = memory.HeadDim - memory.HeadDim % Tile.Steps;
+        long from = memory.Key(tile.Slot, read < tile.Shared ? read : tile.Place + read - tile.Shared, kv);
+        TColumn dots = default;
+        for (int c = 0; c < whole; c += Tile.Steps)
+        {
+            FlashQueries<TColumn>(shared, tile, head, memory, scratch, c, Tile.Steps);
+            Group.Barrier();
+            dots = Tile.Whole<TColumn, float, Float32Weight>(dots, shared, memory.Keys, from + c, 1);
+            Group.Barrier();
+        }
+
+        FlashQueries<TColumn>(shared, tile, head, memory, scratch, whole, memory.HeadDim - whole);
+        Group.Barrier();
+        dots = Tile.Part<TColumn, float, Float32Weight>(dots, shared, memory.Keys, from + whole, 1, memory.HeadDim - whole);
+        long to = (((long)Grid.IdxX * memory.QueryHeads + head) * mostKeys + read) * TColumn.Rows;
+        TColumn.Store(TColumn.Map<LocalWeight>(dots, memory.Local), scratch.Weights, to, 1, key < keys ? 0xFFFFFFFF : 0);
+    }
+
+    // A group a tile, query head and its lanes' value channels, a thread a channel: what all rows of the tile share, the block's earlier keys and S. One chain each.
+    private static void FlashShareKernel<TColumn>(ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile, int mostKeys)
+        where TColumn : unmanaged, IColumn<TColumn>
+    {
+        ArrayView<float> shared = SharedMemory.Allocate<float>(Tile.Size);
+        var tile = new FlashTile(tiles, firstTile + Grid.IdxX);
+        int head = Grid.IdxY, kv = memory.KeyValueHead(head), e = Grid.IdxZ * Group.DimX + Group.IdxX, stride = memory.ValueStride, row = memory.QueryHeads * memory.ValueDim;
+        long at = (long)tile.Token * row + head * memory.ValueDim + e, weights = ((long)Grid.IdxX * memory.QueryHeads + head) * mostKeys * TColumn.Rows;
+        int keys = memory.Local != 0 ? tile.Shared : 0, whole = keys - keys % Tile.Steps;
+        TColumn sums = default;
+        for (int k = 0; k < whole; k += Tile.Steps)
+        {
+            FlashWeights<TColumn>(shared, scratch.Weights, weights + (long)k * TColumn.Rows, Tile.Steps);
+            Group.Barrier();
+            sums = Tile.Whole<TColumn, float, Float32Weight>(sums, shared, memory.Values, memory.Value(tile.Slot, k, kv) + e, stride);
+            Group.Barrier();
+        }
+
+        TColumn.Store(sums, scratch.Local, at, row, FirstRows(tile.Count));
+        sums = default;
+        int channels = memory.Global != 0 ? memory.HeadDim : 0;
+        whole = channels - channels % Tile.Steps;
+        for (int c = 0; c < whole; c += Tile.Steps)
+        {
+            FlashQueries<TColumn>(shared, tile, head, memory, scratch, c, Tile.Steps);
+            Group.Barrier();
+            sums = Tile.Whole<TColumn, float, Float32Weight>(sums, shared, memory.State, memory.StateRow(tile.Slot, kv, c) + e, memory.ValueDim);
+            Group.Barrier();
+        }
+
+        TColumn.Store(sums, scratch.Global, at, row, FirstRows(tile.Count));
+
+    }
+
+    // A group a row and query head, a thread a value channel: what the shared sums lack, the last few of them and the row's own path; then the three terms are joined.
+    private static void FlashNodeKernel(Rows output, FlashTerms terms, StepView step, ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile, FlashRows rows)
+    {
+        int r = Grid.IdxX % rows.InTile, index = Grid.IdxX / rows.InTile, head = Grid.IdxY, kv = memory.KeyValueHead(head), e = Grid.IdxZ * Group.DimX + Group.IdxX;
+        var tile = new FlashTile(tiles, firstTile + index);
+        if (r >= tile.Count || (tile.Own >> r & 1) == 0) return;
+        int token = tile.Token + r, news = tile.First >= 0 ? r + 1 : step.Depth(token) + 1, nodes = token - r - tile.Node, channels = memory.Global != 0 ? memory.HeadDim : 0, keys = memory.Local != 0 ? tile.Shared : 0;
+        long at = (long)token * memory.QueryHeads * memory.ValueDim + head * memory.ValueDim + e, query = ((long)token * memory.QueryHeads + head) * memory.HeadDim;
+        long weights = ((long)index * memory.QueryHeads + head) * rows.MostKeys * rows.InTile + r;
+        float local = scratch.Local[at], global = scratch.Global[at], conv = 0;
+        for (int c = channels - channels % Tile.Steps; c < channels; c++) global = Fused.MultiplyAdd(scratch.Queries[query + c], memory.State[memory.StateRow(tile.Slot, kv, c) + e], global);
+        for (int k = keys - keys % Tile.Steps; k < keys; k++) local = Fused.MultiplyAdd(scratch.Weights[weights + (long)k * rows.InTile], memory.Values[memory.Value(tile.Slot, k, kv) + e], local);
+        for (int i = 0; i < (memory.Local != 0 ? news : 0); i++)
+        {
+            int key = tile.First >= 0 ? i : step.Ancestor(token, i) - nodes;
+            local = Fused.MultiplyAdd(scratch.Weights[weights + (long)(keys + key) * rows.InTile], memory.Values[memory.Value(tile.Slot, tile.Place + key, kv) + e], local);
+        }
+
+        for (int t = 0; t < memory.Taps; t++)
+        {
+            int place = t >= news ? tile.Shared - 1 - (t - news) : tile.Place + (tile.First >= 0 ? news - 1 - t : step.Ancestor(token, news - 1 - t) - nodes);
+            conv = Fused.MultiplyAdd(terms.Taps[head * memory.Taps + t], memory.Values[memory.Value(tile.Slot, place, kv) + e], conv);
+        }
+
+        FlashJoined(output, terms, memory, scratch, token, head, e, local, global, conv);
+    }
+
+    // The same for the rows of an entry that moves, which lie one behind the other: a thread has a channel of all eight, and each value that it reads serves as many of them as see it.
+    private static void FlashRunKernel(ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile, int mostKeys)
+    {
+        ArrayView<float> shared = SharedMemory.Allocate<float>(Tile.Steps * FlashTile.MostRows);
+        var tile = new FlashTile(tiles, firstTile + Grid.IdxX);
+        int head = Grid.IdxY, kv = memory.KeyValueHead(head), e = Grid.IdxZ * Group.DimX + Group.IdxX, stride = memory.ValueStride, row = memory.QueryHeads * memory.ValueDim;
+        int keys = memory.Local != 0 ? tile.Shared : 0, k = keys - keys % Tile.Steps;
+        long at = (long)tile.Token * row + head * memory.ValueDim + e, weights = ((long)Grid.IdxX * memory.QueryHeads + head) * mostKeys * FlashTile.MostRows, values = memory.Value(tile.Slot, 0, kv) + e;
+        Column8 local = Column8.Load(scratch.Local, at, row, tile.Count), global = Column8.Load(scratch.Global, at, row, tile.Count);
+        for (; k + 8 <= keys; k += 8)
+        {
+            FlashWeights<Column8>(shared, scratch.Weights, weights + k * 8, 8);
+            Group.Barrier();
+            local = Tile.Half(local, shared, memory.Values, values + (long)k * stride, stride);
+            Group.Barrier();
+        }
+
+        for (; k < keys; k++) local = Column8.PlusRows(local, scratch.Weights, weights + k * 8, memory.Values[values + (long)k * stride], 0, 8);
+        long own = values + (long)tile.Shared * stride;
+        if (memory.Local != 0)
+        {
+            long w = weights + keys * 8;
+            local = Column8.PlusRows(local, scratch.Weights, w, memory.Values[own], 0, 8);
+            local = Column8.PlusRows(local, scratch.Weights, w + 8, memory.Values[own + stride], 1, 8);
+            local = Column8.PlusRows(local, scratch.Weights, w + 16, memory.Values[own + 2 * stride], 2, 8);
+            local = Column8.PlusRows(local, scratch.Weights, w + 24, memory.Values[own + 3 * stride], 3, 8);
+            local = Column8.PlusRows(local, scratch.Weights, w + 32, memory.Values[own + 4 * stride], 4, 8);
+            local = Column8.PlusRows(local, scratch.Weights, w + 40, memory.Values[own + 5 * stride], 5, 8);
+            local = Column8.PlusRows(local, scratch.Weights, w + 48, memory.Values[own + 6 * stride], 6, 8);
+            local = Column8.PlusRows(local, scratch.Weights, w + 56, memory.Values[own + 7 * stride], 7, 8);
+        }
+
+        int channels = memory.Global != 0 ? memory.HeadDim : 0;
+        for (int c = channels - channels % Tile.Steps; c < channels; c++)
+        {
+            FlashQueries<Column8>(shared, tile, head, memory, scratch, c, 1);
+            Group.Barrier();
+            global = Column8.Plus(global, shared, 0, memory.State[memory.StateRow(tile.Slot, kv, c) + e]);
+            Group.Barrier();
+        }
+
+        Column8.Store(local, scratch.Local, at, row, FirstRows(tile.Count));
+        Column8.Store(global, scratch.Global, at, row, FirstRows(tile.Count));
+    }
+
+    // Their convolution, and the three terms joined. (A kernel of its own: OpenCL compilers for CPUs take many times as long over both together.)
+    private static void FlashRunTapsKernel(Rows output, FlashTerms terms, ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile)
+    {
+        var tile = new FlashTile(tiles, firstTile + Grid.IdxX);
+        int head = Grid.IdxY, kv = memory.KeyValueHead(head), e = Grid.IdxZ * Group.DimX + Group.IdxX, row = memory.QueryHeads * memory.ValueDim;
+        long at = (long)tile.Token * row + head * memory.ValueDim + e;
+        uint rows = FirstRows(tile.Count);
+        Column8 conv = default;
+        if (memory.Taps > 0) conv = FlashRunTaps(terms.Taps, head * memory.Taps, memory.Taps, memory.Values, memory.Value(tile.Slot, tile.Shared, kv) + e, memory.ValueStride);
+        if (memory.Norm != 0)
+        {
+            Column8.Store(conv, scratch.Convolution, at, row, rows);
+            return;
+        }
+
+        Column8 local = Column8.Load(scratch.Local, at, row, tile.Count), global = Column8.Load(scratch.Global, at, row, tile.Count);
+        Column8.Store(Column8.Joined(memory.Alpha(terms.Alpha), global, local, conv), output.Data, tile.Token * output.Stride + head * memory.ValueDim + e, output.Stride, rows);
+    }
+
+    /// <summary>The convolution of eight rows, from the last one's own value backwards: those that the first rows do not see yet, those that all see, those that the last ones have passed.</summary>
+    private static Column8 FlashRunTaps(ArrayView<float> taps, int tap, int count, ArrayView<float> values, long own, long stride)
+    {
+        Column8 conv = default;
+        conv = Column8.PlusRows(conv, taps, tap - 7, values[own + 7 * stride], 7, 8);
+        conv = Column8.PlusRows(conv, taps, tap - 6, values[own + 6 * stride], 6, 8);
+        conv = Column8.PlusRows(conv, taps, tap - 5, values[own + 5 * stride], 5, 8);
+        conv = Column8.PlusRows(conv, taps, tap - 4, values[own + 4 * stride], 4, 8);
+        conv = Column8.PlusRows(conv, taps, tap - 3, values[own + 3 * stride], 3, 8);
+        conv = Column8.PlusRows(conv, taps, tap - 2, values[own + 2 * stride], 2, 8);
+        conv = Column8.PlusRows(conv, taps, tap - 1, values[own + stride], 1, 8);
+        int d = 0, all = count - 7;
+        for (; d + 4 <= all; d += 4)
+        {
+            conv = Column8.PlusRows(conv, taps, tap + d, values[own - d * stride], 0, 8);
+            conv = Column8.PlusRows(conv, taps, tap + d + 1, values[own - (d + 1) * stride], 0, 8);
+            conv = Column8.PlusRows(conv, taps, tap + d + 2, values[own - (d + 2) * stride], 0, 8);
+            conv = Column8.PlusRows(conv, taps, tap + d + 3, values[own - (d + 3) * stride], 0, 8);
+            Group.Barrier();                                // an OpenCL compiler for CPUs makes vectors of what lies between two barriers
+        }
+
+        for (; d < all; d++) conv = Column8.PlusRows(conv, taps, tap + d, values[own - d * stride], 0, 8);
+        conv = Column8.PlusRows(conv, taps, tap + d, values[own - d * stride], 0, 7);
+        conv = Column8.PlusRows(conv, taps, tap + d + 1, values[own - (d + 1) * stride], 0, 6);
+        conv = Column8.PlusRows(conv, taps, tap + d + 2, values[own - (d + 2) * stride], 0, 5);
+        conv = Column8.PlusRows(conv, taps, tap + d + 3, values[own - (d + 3) * stride], 0, 4);
+        conv = Column8.PlusRows(conv, taps, tap + d + 4, values[own - (d + 4) * stride], 0, 3);
+        conv = Column8.PlusRows(conv, taps, tap + d + 5, values[own - (d + 5) * stride], 0, 2);
+        return Column8.PlusRows(conv, taps, tap + d + 6, values[own - (d + 6) * stride], 0, 1);
+    }
+
+    private static void FlashJoined(Rows output, FlashTerms terms, FlashMemory memory, FlashScratch scratch, int token, int head, int e, float local, float global, float conv)
+    {
+        if (memory.Norm == 0)
+        {
+            output[token, head * memory.ValueDim + e] = Fused.MultiplyAdd(memory.Alpha(terms.Alpha), global, local) + conv;
+            return;
+        }
+
+        long at = ((long)token * memory.QueryHeads + head) * memory.ValueDim + e;
+        scratch.Local[at] = local;
         scratch.Global[at] = global;
         scratch.Convolution[at] = conv;
     }
 
-    // One thread a token and query head: the norms run over the head's channels, in order.
-    private static void FlashJoinKernel(Index1D index, Rows output, ArrayView<float> alphas, FlashMemory memory, FlashScratch scratch)
+    /// <summary>q̂ of a tile's rows, <c>[channel][row]</c>; rows past the last one repeat it.</summary>
+    private static void FlashQueries<TColumn>(ArrayView<float> shared, FlashTile tile, int head, FlashMemory memory, FlashScratch scratch, int from, int steps) where TColumn : unmanaged, IColumn<TColumn>
     {
-        int dv = memory.ValueDim, token = index / memory.QueryHeads, head = index % memory.QueryHeads, from = head * dv;
-        int kv = head / (memory.QueryHeads / memory.KeyValueHeads);
-        long at = (long)token * memory.QueryHeads * dv + from, value = ((long)token * memory.KeyValueHeads + kv) * dv;
-        float alpha = memory.Alpha(alphas), globalNorm = 1, squares = 0;
-        if (memory.Norm == (int)OutputNorm.Global)
+        for (int t = Group.IdxX; t < steps * TColumn.Rows; t += Group.DimX)
         {
-            for (int e = 0; e < dv; e++) squares = Fused.MultiplyAdd(scratch.Global[at + e], scratch.Global[at + e], squares);
-            globalNorm = memory.NormEpsilon + XMath.Sqrt(squares);
-        }
-
-        squares = 0;
-        for (int e = 0; e < dv; e++)
-        {
-            float x = Fused.MultiplyAdd(alpha, memory.Norm == (int)OutputNorm.Global ? Divided(scratch.Global[at + e], globalNorm) : scratch.Global[at + e], output[token, from + e]);
-            if (memory.Norm == (int)OutputNorm.Castling) x = 0.5f * scratch.Values[value + e] + x / XMath.PI;
-            squares = Fused.MultiplyAdd(x, x, squares);
-            output[token, from + e] = x;
-        }
-
-        float norm = XMath.Sqrt(squares) + (memory.Norm == (int)OutputNorm.Together ? memory.NormEpsilon : 0);
-        for (int e = 0; e < dv; e++)
-        {
-            float x = output[token, from + e];
-            output[token, from + e] = (memory.Norm == (int)OutputNorm.Global ? x : Divided(x, norm)) + scratch.Convolution[at + e];
+            long token = tile.Token + Math.Min(t % TColumn.Rows, tile.Count - 1);
+            shared[t] = scratch.Queries[(token * memory.QueryHeads + head) * memory.HeadDim + from + t / TColumn.Rows];
         }
     }
 
-    // One thread an element of S: one chain from the old S through the rows of a group that is complete, in order.
-    private static void FlashCloseKernel(Index1D index, FlashAppend append, ArrayView<int> path, StepView step, FlashMemory memory, ArrayView<float> newKeys, ArrayView<float> newValues)
+    /// <summary>The weights of some keys, <c>[key][row]</c>.</summary>
+    private static void FlashWeights<TColumn>(ArrayView<float> shared, ArrayView<float> from, long at, int steps) where TColumn : unmanaged, IColumn<TColumn>
     {
-        int d = memory.HeadDim, dv = memory.ValueDim, G = memory.GroupSize;
-        int e = index % dv, rest = index / dv, c = rest % d;
-        rest /= d;
-        int kv = rest % memory.KeyValueHeads, entry = rest / memory.KeyValueHeads;
-        FlashRun run = append.Run(entry, step, memory);
-        int block = run.Length - run.Length % G, start = block + append.Round * G;
-        if (start + G > run.Length + run.Count) return;
-        long at = memory.StateRow(run.Slot, kv, c) + e;
-        float s = memory.State[at];
-        for (int p = start; p < start + G; p++)
-        {
-            if (p < run.Length)
-            {
-                s = Fused.MultiplyAdd(memory.Keys[(memory.TailKeyRow(run.Slot, p - block) * memory.KeyValueHeads + kv) * d + c], memory.Values[memory.ValueIndex(run.Slot, p - block, kv) + e], s);
-                continue;
-            }
-
-            long row = (run.Row(p - run.Length, path) * memory.KeyValueHeads) + kv;
-            s = Fused.MultiplyAdd(newKeys[row * d + c], newValues[row * dv + e], s);
-        }
-
-        memory.State[at] = s;
+        for (int t = Group.IdxX; t < steps * TColumn.Rows; t += Group.DimX) shared[t] = from[at + t];
     }
 
-    // One thread a channel of a key/value head: the window and the tail of the new length. What moves down moves in order, so that nothing is overwritten unread.
-    private static void FlashTailKernel(Index1D index, FlashAppend append, ArrayView<int> path, StepView step, FlashMemory memory, ArrayView<float> newKeys, ArrayView<float> newValues)
+    // A group 32 rows of a slot's S, a thread a column: one chain from the old S through the block's rows in order.
+    private static void FlashCloseKernel(ArrayView<int> slots, FlashMemory memory)
     {
-        int G = memory.GroupSize, channels = XMath.Max(memory.HeadDim, memory.ValueDim);
-        int channel = index % channels, rest = index / channels, kv = rest % memory.KeyValueHeads, entry = rest / memory.KeyValueHeads;
-        FlashRun run = append.Run(entry, step, memory);
-        if (run.Count == 0) return;
-        int block = run.Length - run.Length % G, end = run.Length + run.Count, newBlock = end - end % G;
-        if (channel < memory.ValueDim)
+        ArrayView<float> shared = SharedMemory.Allocate<float>(Tile.Size);
+        int strips = (memory.HeadDim + 31) / 32, slot = slots[Grid.IdxX], kv = Grid.IdxY / strips, c = Grid.IdxY % strips * 32, rows = Math.Min(32, memory.HeadDim - c);
+        int e = Grid.IdxZ * Group.DimX + Group.IdxX, whole = memory.GroupSize - memory.GroupSize % Tile.Steps;
+        Column32 sums = Column32.Load(memory.State, memory.StateRow(slot, kv, c) + e, memory.ValueDim, rows);
+        for (int p = 0; p < whole; p += Tile.Steps)
         {
-            // Rows of the window and the tail, by their place from the new block's start; those that stay where they are need no copy.
-            int first = newBlock == block ? run.Length - block : -memory.Window;
-            for (int place = first; place < end - newBlock; place++)
-            {
-                int p = newBlock + place;
-                float x = p < run.Length
-                    ? memory.Values[memory.ValueIndex(run.Slot, p - block, kv) + channel]
-                    : newValues[(run.Row(p - run.Length, path) * memory.KeyValueHeads + kv) * memory.ValueDim + channel];
-                memory.Values[memory.ValueIndex(run.Slot, place, kv) + channel] = x;
-            }
+            FlashKeys(shared, memory, memory.Key(slot, p, kv) + c, rows, Tile.Steps);
+            Group.Barrier();
+            sums = Tile.Whole<Column32, float, Float32Weight>(sums, shared, memory.Values, memory.Value(slot, p, kv) + e, memory.ValueStride);
+            Group.Barrier();
         }
 
-        if (memory.HasKeys != 0 && channel < memory.HeadDim)
-        {
-            for (int p = XMath.Max(newBlock, run.Length); p < end; p++)
-            {
-                memory.Keys[(memory.TailKeyRow(run.Slot, p - newBlock) * memory.KeyValueHeads + kv) * memory.HeadDim + channel] =
-                    newKeys[(run.Row(p - run.Length, path) * memory.KeyValueHeads + kv) * memory.HeadDim + channel];
-            }
-        }
+        FlashKeys(shared, memory, memory.Key(slot, whole, kv) + c, rows, memory.GroupSize - whole);
+        Group.Barrier();
+        sums = Tile.Part<Column32, float, Float32Weight>(sums, shared, memory.Values, memory.Value(slot, whole, kv) + e, memory.ValueStride, memory.GroupSize - whole);
+        Column32.Store(sums, memory.State, memory.StateRow(slot, kv, c) + e, memory.ValueDim, FirstRows(rows));
     }
 
-    /// <summary>k̂ at a position from the committed block's start on: committed, or on the token's own path.</summary>
-    private static float Key(int position, int block, int length, int token, int slot, int kv, int c, StepView step, FlashMemory memory, FlashScratch scratch) => position < length
-        ? memory.Keys[(memory.TailKeyRow(slot, position - block) * memory.KeyValueHeads + kv) * memory.HeadDim + c]
-        : scratch.Keys[((long)step.Ancestor(token, position - length) * memory.KeyValueHeads + kv) * memory.HeadDim + c];
-
-    /// <summary>v likewise.</summary>
-    private static float Value(int position, int block, int length, int token, int slot, int kv, int e, StepView step, FlashMemory memory, FlashScratch scratch) => position < length
-        ? memory.Values[memory.ValueIndex(slot, position - block, kv) + e]
-        : scratch.Values[((long)step.Ancestor(token, position - length) * memory.KeyValueHeads + kv) * memory.ValueDim + e];
-
-    private static float LocalWeight(int kind, float dot)
+    private static void FlashKeys(ArrayView<float> shared, FlashMemory memory, long from, int rows, int steps)
     {
-        if (kind == (int)LocalKind.Relu2) return dot > 0 ? dot * dot : XMath.IsNaN(dot) ? dot : 0;
-        float weight = 1 - XMath.Acos(0.98f * dot) / XMath.PI;
-        float square = weight * weight, fourth = square * square;
-        return fourth * fourth;
+        for (int t = Group.IdxX; t < steps * 32; t += Group.DimX) shared[t] = memory.Keys[from + t / 32 * memory.KeyStride + Math.Min(t % 32, rows - 1)];
     }
 
-    /// <summary>x / ‖x‖ of one vector; where its squares would leave float32's range it is scaled first, by a power of two.</summary>
-    private static void Normalize(Rows rows, int row, int from, ArrayView<float> to, long at, int count)
+    // One thread a channel: the block's last values become the window of the next one. Upwards, so that nothing is overwritten unread.
+    private static void FlashSlideKernel(Index1D index, ArrayView<int> slots, FlashMemory memory)
     {
-        float largest = 0, squares = 0;
-        for (int c = 0; c < count; c++) largest = XMath.Max(largest, XMath.Abs(rows[row, from + c]));
-        float scale = largest < 9.0949470e-13f ? 7.9228163e28f : largest > 1.0995116e12f ? 8.4703295e-22f : 1;       // below 2^-40: 2^96; above 2^40: 2^-70
-        for (int c = 0; c < count; c++)
-        {
-            float x = rows[row, from + c] * scale;
-            squares = Fused.MultiplyAdd(x, x, squares);
-        }
-
-        float norm = XMath.Sqrt(squares);
-        for (int c = 0; c < count; c++) to[at + c] = Divided(rows[row, from + c] * scale, norm);
+        int slot = slots[index / memory.ValueStride], channel = index % memory.ValueStride;
+        for (int place = -memory.Window; place < 0; place++)
+            memory.Values[memory.Value(slot, place, 0) + channel] = memory.Values[memory.Value(slot, memory.GroupSize + place, 0) + channel];
     }
 
-    /// <summary>x / norm; a zero vector stays zero.</summary>
-    private static float Divided(float x, float norm) => norm == 0 ? 0 : x / norm;
+    // One thread a channel of an accepted node: from behind the block to its place in it.
+    private static void FlashAppendKernel(Index1D index, ArrayView<int> path, FlashMemory memory, int slot, int from, int place)
+    {
+        int channels = memory.KeyValueHeads * Math.Max(memory.HeadDim, memory.ValueDim), i = index / channels, channel = index % channels, node = memory.GroupSize + path[from + i];
+        if (channel < memory.ValueStride) memory.Values[memory.Value(slot, place + i, 0) + channel] = memory.Values[memory.Value(slot, node, 0) + channel];
+        if (memory.HasKeys != 0 && channel < memory.KeyStride) memory.Keys[memory.Key(slot, place + i, 0) + channel] = memory.Keys[memory.Key(slot, node, 0) + channel];
+    }
 
-    /// <summary>The compiled kernels, and scratch memory that one call fills and reads.</summary>
+    /// <summary>What one call's launches have in common.</summary>
+    private readonly record struct FlashCall(AttentionSpec Spec, StepView Step, ArrayView<int> Tiles, FlashMemory Memory, FlashTerms Terms, FlashScratch Scratch, Rows Output);
+
+    /// <summary>The launchers of tiles of one size.</summary>
+    private sealed class FlashSize
+    {
+        public Action<AcceleratorStream, KernelConfig, ArrayView<int>, FlashMemory, FlashScratch, int, int>? Score, Share;
+    }
+
+    /// <summary>The launchers, and scratch memory that one call fills and reads.</summary>
     private sealed class FlashKernels : IDisposable
     {
-        public Action<AcceleratorStream, Index1D, Rows, Rows, StepView, FlashMemory, FlashScratch>? Store;
-        public Action<AcceleratorStream, Index1D, Rows, StepView, FlashMemory, FlashScratch>? StoreValues;
-        public Action<AcceleratorStream, Index1D, StepView, FlashMemory, FlashScratch>? Score;
-        public Action<AcceleratorStream, Index1D, Rows, ArrayView<float>, ArrayView<float>, FlashRound, StepView, FlashMemory, FlashScratch>? Mix;
-        public Action<AcceleratorStream, Index1D, Rows, ArrayView<float>, FlashMemory, FlashScratch>? Join;
-        public Action<AcceleratorStream, Index1D, FlashAppend, ArrayView<int>, StepView, FlashMemory, ArrayView<float>, ArrayView<float>>? Close, Tail;
-        private DeviceArray<float>? _queries, _keys, _values, _weights, _global, _convolution;
+        public readonly FlashSize One = new(), Eight = new();
+        public Action<AcceleratorStream, Index1D, Rows, Rows, Rows, StepView, FlashMemory, FlashScratch, int, int>? Store;
+        public Action<AcceleratorStream, KernelConfig, ArrayView<int>, FlashMemory, FlashScratch, int, int>? Run;
+        public Action<AcceleratorStream, KernelConfig, Rows, FlashTerms, ArrayView<int>, FlashMemory, FlashScratch, int>? RunTaps;
+        public Action<AcceleratorStream, KernelConfig, Rows, FlashTerms, StepView, ArrayView<int>, FlashMemory, FlashScratch, int, FlashRows>? Node;
+        public Action<AcceleratorStream, KernelConfig, ArrayView<int>, FlashMemory>? Close;
+        public Action<AcceleratorStream, Index1D, ArrayView<int>, FlashMemory>? Slide;
+        public Action<AcceleratorStream, Index1D, ArrayView<int>, FlashMemory, int, int, int>? Append;
+        public Action<AcceleratorStream, KernelConfig, ArrayView<int>, Rows, FlashTerms, StepView, FlashMemory, FlashScratch>? Crossing;
+        public Action<AcceleratorStream, Index1D, Rows, Rows, FlashTerms, FlashMemory, FlashScratch>? Join;
+        private DeviceArray<float>? _queries, _weights, _local, _global, _convolution;
+        private DeviceArray<int>? _slot;
 
         public FlashScratch Scratch(IlgpuBackend backend, AttentionSpec spec, long tokens)
         {
-            bool norm = spec.Norm != OutputNorm.None;
-            long outputs = norm ? tokens * spec.QueryHeads * spec.ValueDim : 1;
+            long outputs = tokens * spec.QueryHeads * spec.ValueDim;
             return new FlashScratch(
                 (_queries ??= new(backend)).Reserve(tokens * spec.QueryHeads * spec.HeadDim),
-                (_keys ??= new(backend)).Reserve(tokens * spec.KeyValueHeads * spec.HeadDim),
-                (_values ??= new(backend)).Reserve(tokens * spec.KeyValueHeads * spec.ValueDim),
-                (_weights ??= new(backend)).Reserve(spec.Local == LocalKind.None ? 1 : tokens * spec.QueryHeads * spec.GroupSize),
+                Weights(backend, 1),
+                (_local ??= new(backend)).Reserve(outputs),
                 (_global ??= new(backend)).Reserve(outputs),
-                (_convolution ??= new(backend)).Reserve(outputs));
+                (_convolution ??= new(backend)).Reserve(spec.Norm == OutputNorm.None ? 1 : outputs));
         }
+
+        public ArrayView<float> Weights(IlgpuBackend backend, long count) => (_weights ??= new(backend)).Reserve(count);
+
+        /// <summary>A list of one slot.</summary>
+        public ArrayView<int> Slot(IlgpuBackend backend, int slot) => (_slot ??= new(backend)).Upload([slot]);
 
         public void Dispose()
         {
-            foreach (DeviceArray<float>? array in (DeviceArray<float>?[])[_queries, _keys, _values, _weights, _global, _convolution]) array?.Dispose();
+            foreach (DeviceArray<float>? array in (ReadOnlySpan<DeviceArray<float>?>)[_queries, _weights, _local, _global, _convolution]) array?.Dispose();
+            _slot?.Dispose();
         }
     }
 }

@@ -1,22 +1,19 @@
 using global::ILGPU;
-using global::ILGPU.Runtime;
 
 namespace Treeline.Kernels.ILGPU;
 
-/// <summary>A flash layer's memory and shape as kernels see them.</summary>
-internal readonly struct FlashMemory(AttentionSpec spec, ArrayView<float> state, ArrayView<float> keys, ArrayView<float> values, ArrayView<float> pendingKeys, ArrayView<float> pendingValues, int pendingCapacity)
+/// <summary>A flash layer's memory and shape as kernels see them. A place is a row's distance from its block's start; verified nodes wait behind the block.</summary>
+internal readonly struct FlashMemory(AttentionSpec spec, ArrayView<float> state, ArrayView<float> keys, ArrayView<float> values, int pendingCapacity)
 {
     public readonly ArrayView<float> State = state;
     public readonly ArrayView<float> Keys = keys;
     public readonly ArrayView<float> Values = values;
-    public readonly ArrayView<float> PendingKeys = pendingKeys;
-    public readonly ArrayView<float> PendingValues = pendingValues;
-    public readonly int PendingCapacity = pendingCapacity;
     public readonly int QueryHeads = spec.QueryHeads;
     public readonly int KeyValueHeads = spec.KeyValueHeads;
     public readonly int HeadDim = spec.HeadDim;
     public readonly int ValueDim = spec.ValueDim;
     public readonly int GroupSize = spec.GroupSize;
+    public readonly int Places = spec.GroupSize + pendingCapacity;
     public readonly int Taps = spec.ConvTaps;
     public readonly int Window = Math.Max(0, spec.ConvTaps - 1);
     public readonly int Local = (int)spec.Local;
@@ -26,111 +23,116 @@ internal readonly struct FlashMemory(AttentionSpec spec, ArrayView<float> state,
     public readonly int HasKeys = spec.Global || spec.Local != LocalKind.None ? 1 : 0;
     public readonly float NormEpsilon = spec.NormEpsilon;
 
+    /// <summary>Numbers between two rows of k̂.</summary>
+    public int KeyStride => KeyValueHeads * HeadDim;
+
+    /// <summary>Numbers between two rows of v.</summary>
+    public int ValueStride => KeyValueHeads * ValueDim;
+
+    /// <summary>The key/value head that a query head reads.</summary>
+    public int KeyValueHead(int queryHead) => queryHead / (QueryHeads / KeyValueHeads);
+
     /// <summary>Where a row of S begins, <c>[slots, keyValueHeads, headDim, valueDim]</c>.</summary>
     public long StateRow(int slot, int kv, int c) => (((long)slot * KeyValueHeads + kv) * HeadDim + c) * ValueDim;
 
-    /// <summary>A row of the tail's k̂, <c>[slots, groupSize, keyValueHeads, headDim]</c>.</summary>
-    public long TailKeyRow(int slot, int place) => (long)slot * GroupSize + place;
+    /// <summary>Where a k̂ begins, <c>[slots, places, keyValueHeads, headDim]</c>.</summary>
+    public long Key(int slot, int place, int kv) => ((long)slot * Places + place) * KeyStride + kv * HeadDim;
 
-    /// <summary>Where a value begins, <c>[slots, window + groupSize, keyValueHeads, valueDim]</c>; places before the block's start are negative.</summary>
-    public long ValueIndex(int slot, int place, int kv) => (((long)slot * (Window + GroupSize) + Window + place) * KeyValueHeads + kv) * ValueDim;
-
-    public long PendingRow(int slot, int node) => (long)slot * PendingCapacity + node;
+    /// <summary>Where a value begins, <c>[slots, window + places, keyValueHeads, valueDim]</c>; places before the block's start are negative.</summary>
+    public long Value(int slot, int place, int kv) => ((long)slot * (Window + Places) + Window + place) * ValueStride + kv * ValueDim;
 
     public float Alpha(ArrayView<float> alpha) => HasAlpha != 0 ? alpha[0] : 1;
 }
 
-/// <summary>What one call computes on the way: q̂, k̂ and v of the step's tokens, local weights <c>[tokens, queryHeads, groupSize]</c>, and the terms that a norm joins.</summary>
-internal readonly struct FlashScratch(ArrayView<float> queries, ArrayView<float> keys, ArrayView<float> values, ArrayView<float> weights, ArrayView<float> global, ArrayView<float> convolution)
+/// <summary>What one call computes on the way: q̂ of the step's tokens, the tiles' local weights <c>[tiles, queryHeads, keys, rows]</c>, and the terms before they are joined, <c>[tokens, queryHeads, valueDim]</c>.</summary>
+internal readonly struct FlashScratch(ArrayView<float> queries, ArrayView<float> weights, ArrayView<float> local, ArrayView<float> global, ArrayView<float> convolution)
 {
+    /// <summary>The same with other weights.</summary>
+    public FlashScratch With(ArrayView<float> other) => new(Queries, other, Local, Global, Convolution);
+
     public readonly ArrayView<float> Queries = queries;
-    public readonly ArrayView<float> Keys = keys;
-    public readonly ArrayView<float> Values = values;
     public readonly ArrayView<float> Weights = weights;
+    public readonly ArrayView<float> Local = local;
     public readonly ArrayView<float> Global = global;
     public readonly ArrayView<float> Convolution = convolution;
 }
 
-/// <summary>Which round runs, and the first token that it may concern.</summary>
-internal readonly struct FlashRound(int number, int first)
+/// <summary>The terms that one layer adds to its sums.</summary>
+internal readonly struct FlashTerms(ArrayView<float> alpha, ArrayView<float> taps)
 {
-    public readonly int Number = number;
-    public readonly int First = first;
-}
-
-/// <summary>Who appends rows: the entries of a step that move, or one slot the path that was accepted.</summary>
-internal readonly struct FlashAppend(int slot, int length, int count, int round)
-{
-    public readonly int Slot = slot;
-    public readonly int Length = length;
-    public readonly int Count = count;
-    public readonly int Round = round;
-
-    public static FlashAppend Moving(int round) => new(-1, 0, 0, round);
-
-    public static FlashAppend Pending(int slot, int length, int count) => new(slot, length, count, 0);
-
-    public FlashAppend At(int round) => new(Slot, Length, Count, round);
-
-    public FlashRun Run(int entry, StepView step, FlashMemory memory) => Slot >= 0
-        ? new FlashRun(Slot, Length, Count, memory.PendingRow(Slot, 0), 1)
-        : new FlashRun(step.Slot(entry), step.Length(entry), step.Moves(entry) != 0 ? step.Count(entry) : 0, step.Offset(entry), 0);
-}
-
-/// <summary>Rows that one slot appends.</summary>
-internal readonly struct FlashRun(int slot, int length, int count, long first, int listed)
-{
-    public readonly int Slot = slot;
-    public readonly int Length = length;
-    public readonly int Count = count;
-    public readonly long First = first;
-    public readonly int Listed = listed;
-
-    /// <summary>Where the i-th appended row lies: in order, or as the accepted path lists it.</summary>
-    public long Row(int i, ArrayView<int> path) => First + (Listed != 0 ? path[i] : i);
+    public readonly ArrayView<float> Alpha = alpha;
+    public readonly ArrayView<float> Taps = taps;
 }
 
 /// <summary>One layer of grouped attention.</summary>
 internal sealed class IlgpuFlashLayer : IlgpuLayer
 {
-    private readonly IlgpuBuffer _state, _keys, _values;
+    private readonly IlgpuBuffer _state;
+    private IlgpuBuffer _keys, _values;
+    private int _pendingCapacity;
 
     public IlgpuFlashLayer(IlgpuState owner, int index) : base(owner, index)
     {
-        long slots = owner.Slots;
-        _state = Buffer(Spec.Global ? slots * Spec.KeyValueHeads * Spec.HeadDim * Spec.ValueDim : 1);
-        _keys = Buffer(Spec.Global || Spec.Local != LocalKind.None ? slots * Spec.GroupSize * Spec.KeyValueHeads * Spec.HeadDim : 1);
-        _values = Buffer(slots * (Window + Spec.GroupSize) * Spec.KeyValueHeads * Spec.ValueDim);
-        Reserve(1);
+        _state = Buffer(Spec.Global ? (long)owner.Slots * Spec.KeyValueHeads * Spec.HeadDim * Spec.ValueDim : 1);
+        _keys = Keys(0);
+        _values = Values(0);
     }
+
+    public FlashTiles Tiles => ((IlgpuState)Owner).FlashTiles(Spec.GroupSize);
 
     public StepTables Tables => ((IlgpuState)Owner).Tables;
 
-    public FlashMemory Memory => new(Spec, Floats(_state), Floats(_keys), Floats(_values), PendingKeys, PendingValues, PendingCapacity);
+    public FlashMemory Memory => new(Spec, Floats(_state), Floats(_keys), Floats(_values), _pendingCapacity);
 
     private int Window => Math.Max(0, Spec.ConvTaps - 1);
+
+    private bool HasKeys => Spec.Global || Spec.Local != LocalKind.None;
+
+    public override void Reserve(int nodes)
+    {
+        if (nodes <= _pendingCapacity) return;
+        int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * _pendingCapacity));
+        IlgpuBuffer keys = Keys(capacity), values;
+        try
+        {
+            values = Values(capacity);
+        }
+        catch
+        {
+            keys.Dispose();
+            throw;
+        }
+
+        if (HasKeys) Move(_keys, keys, Spec.GroupSize, capacity, Spec.KeyValueHeads * Spec.HeadDim);
+        Move(_values, values, Window + Spec.GroupSize, capacity, Spec.KeyValueHeads * Spec.ValueDim);
+        Backend.Wait();
+        _keys.Dispose();
+        _values.Dispose();
+        (_keys, _values, _pendingCapacity) = (keys, values, capacity);
+    }
 
     public override ArrayView<float> Field(int slot, StateField field, int rows)
     {
         long width = (long)field.Heads * field.Width;
+        FlashMemory memory = Memory;
         return field.Name switch
         {
-            "S" => Floats(_state).SubView(slot * width * field.Height, rows * width),
-            "key" => Floats(_keys).SubView(slot * width * Spec.GroupSize, rows * width),
-            "window" => Floats(_values).SubView(slot * width * (Window + Spec.GroupSize), rows * width),
-            _ => Floats(_values).SubView((slot * (long)(Window + Spec.GroupSize) + Window) * width, rows * width),
+            "S" => Floats(_state).SubView(memory.StateRow(slot, 0, 0), rows * width),
+            "key" => Floats(_keys).SubView(memory.Key(slot, 0, 0), rows * width),
+            "window" => Floats(_values).SubView(memory.Value(slot, -Window, 0), rows * width),
+            _ => Floats(_values).SubView(memory.Value(slot, 0, 0), rows * width),
         };
     }
 
     public override IEnumerable<(StateField Field, int Rows)> Parts(int length) => Attentions.Find(Spec.Attention)!.Fields(Spec)
         .Select(field => (field, field.Rows == FieldRows.Tail ? Spec.GroupSize : field.Height));
 
-    public override void Append(int slot, int length, ArrayView<int> path, int count) => Backend.FlashAppendPending(this, slot, length, path, count);
+    public override void Append(int slot, int length, ArrayView<int> path, int count) => Backend.FlashAppend(this, slot, length, path, count);
 
     public override void Reset(int slot)
     {
         foreach ((StateField field, int rows) in Parts(0))
-            if (rows > 0) Field(slot, field, rows).MemSetToZero(Backend.Stream);
+            if (rows > 0) Backend.Clear(Field(slot, field, rows));
     }
 
     public override void Dispose()
@@ -138,10 +140,23 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
         _state.Dispose();
         _keys.Dispose();
         _values.Dispose();
-        base.Dispose();
     }
 
     private static ArrayView<float> Floats(IlgpuBuffer buffer) => buffer.View.Cast<float>();
 
+    private IlgpuBuffer Keys(int pending) => Buffer(HasKeys ? (long)Owner.Slots * (Spec.GroupSize + pending) * Spec.KeyValueHeads * Spec.HeadDim : 1);
+
+    private IlgpuBuffer Values(int pending) => Buffer((long)Owner.Slots * (Window + Spec.GroupSize + pending) * Spec.KeyValueHeads * Spec.ValueDim);
+
     private IlgpuBuffer Buffer(long floats) => new(Backend, checked(floats * sizeof(float)));
+
+    /// <summary>Takes every slot's rows along, those of trees that wait for their commit too.</summary>
+    private void Move(IlgpuBuffer from, IlgpuBuffer to, int rows, int capacity, int width)
+    {
+        for (int slot = 0; slot < Owner.Slots; slot++)
+        {
+            long count = (long)(rows + _pendingCapacity) * width;
+            Backend.Copy(Floats(from).SubView(slot * count, count), Floats(to).SubView((long)slot * (rows + capacity) * width, count));
+        }
+    }
 }

@@ -1,5 +1,4 @@
 using System.Runtime.InteropServices;
-using global::ILGPU;
 
 namespace Treeline.Kernels.ILGPU;
 
@@ -36,10 +35,10 @@ internal sealed class FlashWeights : IDisposable
         _alpha = new DeviceArray<float>(backend);
         _taps = new DeviceArray<float>(backend);
         // A kernel's argument is never empty; what a spec lacks is not read.
-        Views = (_alpha.Upload(layer.Spec.HasAlpha ? backend.HostFloats(layer["alpha"]) : [1]), _taps.Upload(layer.Spec.ConvTaps > 0 ? backend.HostFloats(layer["taps"]) : [0]));
+        Terms = new FlashTerms(_alpha.Upload(layer.Spec.HasAlpha ? backend.HostFloats(layer["alpha"]) : [1]), _taps.Upload(layer.Spec.ConvTaps > 0 ? backend.HostFloats(layer["taps"]) : [0]));
     }
 
-    public (ArrayView<float> Alpha, ArrayView<float> Taps) Views { get; }
+    public FlashTerms Terms { get; }
 
     public void Dispose()
     {

@@ -21,23 +21,69 @@ public sealed partial class IlgpuBackend
         };
         return why.Length == 0;
     }
+
+    /// <summary>Queues a copy between places of the device.</summary>
+    internal void Copy(ArrayView<float> from, ArrayView<float> to)
+    {
+        try
+        {
+            from.CopyTo(Stream, to);
+        }
+        catch (AcceleratorException e)
+        {
+            throw Failed(e);
+        }
+    }
+
+    /// <summary>Queues zeros.</summary>
+    internal void Clear(ArrayView<float> to)
+    {
+        try
+        {
+            to.MemSetToZero(Stream);
+        }
+        catch (AcceleratorException e)
+        {
+            throw Failed(e);
+        }
+    }
+
+    /// <summary>Copies a part of a state to the host.</summary>
+    internal void Download(ArrayView<float> from, Span<float> to)
+    {
+        try
+        {
+            from.CopyToCPU(Stream, to);
+            Stream.Synchronize();
+        }
+        catch (AcceleratorException e)
+        {
+            throw Failed(e);
+        }
+    }
+
+    /// <summary>Copies a part of a state from the host.</summary>
+    internal void Upload(ReadOnlySpan<float> from, ArrayView<float> to)
+    {
+        try
+        {
+            to.CopyFromCPU(Stream, from);
+            Stream.Synchronize();                           // the caller may reuse the span
+        }
+        catch (AcceleratorException e)
+        {
+            throw Failed(e);
+        }
+    }
 }
 
 /// <summary>One layer's part of an <see cref="IlgpuState"/>. Every field lies as its logical shape says, so that copies are plain ranges.</summary>
 internal abstract class IlgpuLayer(IlgpuState owner, int index) : LayerState(owner, index), IDisposable
 {
-    private IlgpuBuffer? _pendingKeys, _pendingValues;
-
     protected IlgpuBackend Backend { get; } = (IlgpuBackend)owner.Backend;
 
-    /// <summary>Nodes of a slot's verified tree that there is room for.</summary>
-    public int PendingCapacity { get; private set; }
-
-    /// <summary>Keys of verified trees, <c>[slots, PendingCapacity, keyValueHeads, headDim]</c>.</summary>
-    public ArrayView<float> PendingKeys => _pendingKeys is null ? default : _pendingKeys.View.Cast<float>();
-
-    /// <summary>Values of verified trees, <c>[slots, PendingCapacity, keyValueHeads, valueDim]</c>.</summary>
-    public ArrayView<float> PendingValues => _pendingValues is null ? default : _pendingValues.View.Cast<float>();
+    /// <summary>Makes room for a tree of so many nodes; trees that wait in other slots stay.</summary>
+    public abstract void Reserve(int nodes);
 
     /// <summary>Where a field of a slot lies, <c>[rows, …]</c> from its first row on.</summary>
     public abstract ArrayView<float> Field(int slot, StateField field, int rows);
@@ -50,39 +96,7 @@ internal abstract class IlgpuLayer(IlgpuState owner, int index) : LayerState(own
 
     public abstract void Reset(int slot);
 
-    /// <summary>Makes room for a tree; trees that wait in other slots stay.</summary>
-    public void Reserve(int nodes)
-    {
-        if (nodes <= PendingCapacity) return;
-        int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * PendingCapacity));
-        _pendingKeys = Larger(_pendingKeys, capacity, Spec.KeyValueHeads * Spec.HeadDim);
-        _pendingValues = Larger(_pendingValues, capacity, Spec.KeyValueHeads * Spec.ValueDim);
-        PendingCapacity = capacity;
-    }
-
-    public virtual void Dispose()
-    {
-        _pendingKeys?.Dispose();
-        _pendingValues?.Dispose();
-    }
-
-    private IlgpuBuffer Larger(IlgpuBuffer? old, int capacity, int row)
-    {
-        var larger = new IlgpuBuffer(Backend, (long)Owner.Slots * capacity * row * sizeof(float));
-        if (old is not null)
-        {
-            for (int slot = 0; slot < Owner.Slots; slot++)
-            {
-                long bytes = (long)PendingCapacity * row * sizeof(float);
-                old.View.SubView(slot * bytes, bytes).CopyTo(Backend.Stream, larger.View.SubView((long)slot * capacity * row * sizeof(float), bytes));
-            }
-
-            Backend.Stream.Synchronize();
-            old.Dispose();
-        }
-
-        return larger;
-    }
+    public abstract void Dispose();
 }
 
 /// <summary>All layers' parts, and the tables of the step in progress.</summary>
@@ -91,6 +105,7 @@ internal sealed class IlgpuState : AttentionState
     private readonly IlgpuBackend _backend;
     private readonly IlgpuLayer[] _layers;
     private readonly DeviceArray<int> _path;
+    private readonly List<FlashTiles> _flashTiles = [];
 
     public IlgpuState(IlgpuBackend backend, IReadOnlyList<AttentionSpec> specs, int slots, int capacity) : base(backend, specs, slots, capacity)
     {
@@ -111,6 +126,15 @@ internal sealed class IlgpuState : AttentionState
 
     /// <summary>The topology of the step that attends.</summary>
     public StepTables Tables { get; }
+
+    /// <summary>The same, cut for grouped attention.</summary>
+    public FlashTiles FlashTiles(int groupSize)
+    {
+        foreach (FlashTiles tiles in _flashTiles)
+            if (tiles.GroupSize == groupSize) return tiles;
+        _flashTiles.Add(new FlashTiles(_backend, groupSize));
+        return _flashTiles[^1];
+    }
 
     public override ElementType StateType => ElementType.Float32;
 
@@ -137,7 +161,7 @@ internal sealed class IlgpuState : AttentionState
         foreach (IlgpuLayer layer in _layers)
         {
             foreach ((StateField field, int rows) in layer.Parts(Length(from)))
-                if (rows > 0) layer.Field(from, field, rows).CopyTo(_backend.Stream, layer.Field(to, field, rows));
+                if (rows > 0) _backend.Copy(layer.Field(from, field, rows), layer.Field(to, field, rows));
         }
     }
 
@@ -156,21 +180,20 @@ internal sealed class IlgpuState : AttentionState
     protected internal override void ReadFieldCore(int layer, int slot, StateField field, Span<byte> to)
     {
         if (to.IsEmpty) return;
-        Field(layer, slot, field, to.Length).CopyToCPU(_backend.Stream, MemoryMarshal.Cast<byte, float>(to));
-        _backend.Stream.Synchronize();
+        _backend.Download(Field(layer, slot, field, to.Length), MemoryMarshal.Cast<byte, float>(to));
     }
 
     protected override void WriteFieldCore(int layer, int slot, StateField field, int length, ReadOnlySpan<byte> from)
     {
         if (from.IsEmpty) return;
-        Field(layer, slot, field, from.Length).CopyFromCPU(_backend.Stream, MemoryMarshal.Cast<byte, float>(from));
-        _backend.Stream.Synchronize();
+        _backend.Upload(MemoryMarshal.Cast<byte, float>(from), Field(layer, slot, field, from.Length));
     }
 
     protected override void Dispose(bool disposing)
     {
         foreach (IlgpuLayer? layer in _layers) layer?.Dispose();
         Tables.Dispose();
+        foreach (FlashTiles tiles in _flashTiles) tiles.Dispose();
         _path.Dispose();
     }
 

@@ -156,18 +156,20 @@ internal readonly struct SoftmaxMemory(AttentionSpec spec, ArrayView<float> keys
 internal sealed class IlgpuSoftmaxLayer : IlgpuLayer
 {
     private readonly IlgpuBuffer _keys, _values;
+    private IlgpuBuffer _pendingKeys, _pendingValues;
+    private int _pendingCapacity;
 
     public IlgpuSoftmaxLayer(IlgpuState owner, int index) : base(owner, index)
     {
         long rows = (long)owner.Slots * owner.Capacity * Spec.KeyValueHeads * sizeof(float);
         _keys = new IlgpuBuffer(Backend, checked(rows * Spec.HeadDim));
         _values = new IlgpuBuffer(Backend, checked(rows * Spec.ValueDim));
-        Reserve(1);
+        (_pendingKeys, _pendingValues, _pendingCapacity) = (Pending(1, Spec.HeadDim), Pending(1, Spec.ValueDim), 1);
     }
 
     public StepTables Tables => ((IlgpuState)Owner).Tables;
 
-    public SoftmaxMemory Memory => new(Spec, _keys.View.Cast<float>(), _values.View.Cast<float>(), PendingKeys, PendingValues, Owner.Capacity, PendingCapacity);
+    public SoftmaxMemory Memory => new(Spec, _keys.View.Cast<float>(), _values.View.Cast<float>(), _pendingKeys.View.Cast<float>(), _pendingValues.View.Cast<float>(), Owner.Capacity, _pendingCapacity);
 
     public override ArrayView<float> Field(int slot, StateField field, int rows)
     {
@@ -179,12 +181,43 @@ internal sealed class IlgpuSoftmaxLayer : IlgpuLayer
 
     public override void Append(int slot, int length, ArrayView<int> path, int count) => Backend.SoftmaxAppend(this, slot, length, path, count);
 
+    public override void Reserve(int nodes)
+    {
+        if (nodes <= _pendingCapacity) return;
+        int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * _pendingCapacity));
+        IlgpuBuffer keys = Pending(capacity, Spec.HeadDim), values;
+        try
+        {
+            values = Pending(capacity, Spec.ValueDim);
+        }
+        catch
+        {
+            keys.Dispose();
+            throw;
+        }
+
+        Move(_pendingKeys, keys, capacity, Spec.HeadDim);
+        Move(_pendingValues, values, capacity, Spec.ValueDim);
+        Backend.Wait();
+        _pendingKeys.Dispose();
+        _pendingValues.Dispose();
+        (_pendingKeys, _pendingValues, _pendingCapacity) = (keys, values, capacity);
+    }
+
     public override void Reset(int slot) { }
 
     public override void Dispose()
     {
-        _keys.Dispose();
-        _values.Dispose();
-        base.Dispose();
+        foreach (IlgpuBuffer buffer in (ReadOnlySpan<IlgpuBuffer>)[_keys, _values, _pendingKeys, _pendingValues]) buffer.Dispose();
+    }
+
+    /// <summary>Rows of verified trees, <c>[slots, capacity, keyValueHeads, dim]</c>.</summary>
+    private IlgpuBuffer Pending(int capacity, int dim) => new(Backend, checked((long)Owner.Slots * capacity * Spec.KeyValueHeads * dim * sizeof(float)));
+
+    private void Move(IlgpuBuffer from, IlgpuBuffer to, int capacity, int dim)
+    {
+        long row = (long)Spec.KeyValueHeads * dim, count = _pendingCapacity * row;
+        for (int slot = 0; slot < Owner.Slots; slot++)
+            Backend.Copy(from.View.Cast<float>().SubView(slot * count, count), to.View.Cast<float>().SubView(slot * capacity * row, count));
     }
 }

@@ -5,10 +5,9 @@ namespace Treeline.Kernels.ILGPU;
 
 public sealed partial class IlgpuBackend
 {
-    private const int RowTile = 8;                          // rows of the input that a thread multiplies with what it has loaded
-    private const int ColumnGroup = 32;                     // threads of a group: neighbours take neighbouring outputs
-
-    private readonly LinearKernels _linear = new();
+    private readonly LinearKernels<float> _linear = new();
+    private readonly LinearKernels<ushort> _linearBFloat16 = new(), _linearFloat16 = new();
+    private Action<AcceleratorStream, KernelConfig, Rows, Rows, Rows, Rows, LinearShape>? _linearInPlace;
 
     /// <inheritdoc/>
     protected override void LinearCore(DeviceTensor input, WeightMatrix weight, DeviceTensor? bias, DeviceTensor output)
@@ -17,116 +16,83 @@ public sealed partial class IlgpuBackend
         ArgumentNullException.ThrowIfNull(output);
         if (output.Count == 0) return;
         var packed = (IlgpuWeightMatrix)weight;
-        Rows x = Floats(input, 0), y = Output(output);
-        Rows b = bias is null ? default : Floats(bias, 1);
-        int hasBias = bias is null ? 0 : 1;
-        if (bias is null) b = x;                            // never read
+        Rows x = Floats(input, 0), y = Output(output), b = bias is null ? x : Floats(bias, 1);     // without a bias it is not read
+        var shape = new LinearShape(input.Rows, weight.Inputs, weight.Outputs, bias is null ? 0 : 1);
         if (packed.InPlace is { } tensor)
-        {
-            Rows w = Floats(tensor, 2);
-            var shape = new LinearShape(input.Rows, weight.Inputs, weight.Outputs, hasBias);
-            Load(ref _linear.InPlace, LinearInPlaceKernel)(Stream, LinearGrid(input.Rows, weight.Outputs, 1), x, w, b, y, shape);
-            return;
-        }
-
-        int tile = input.Rows == 1 ? 1 : RowTile;
-        KernelConfig grid = LinearGrid(input.Rows, weight.Outputs, tile);
-        var sizes = new LinearShape(input.Rows, weight.Inputs, weight.Outputs, hasBias);
-        if (packed.Type == ElementType.UInt8)
-        {
-            LinearBlocks(x, packed, b, y, sizes);
-            return;
-        }
-
-        switch (packed.Type, tile)
-        {
-            case (ElementType.Float32, 1):
-                Load(ref _linear.Float32Row, LinearRowKernel<float, Float32Weight>)(Stream, grid, x, packed.Data.Cast<float>(), b, y, sizes);
-                break;
-            case (ElementType.Float32, _):
-                Load(ref _linear.Float32Tile, LinearTileKernel<float, Float32Weight>)(Stream, grid, x, packed.Data.Cast<float>(), b, y, sizes);
-                break;
-            case (ElementType.BFloat16, 1):
-                Load(ref _linear.BFloat16Row, LinearRowKernel<ushort, BFloat16Weight>)(Stream, grid, x, packed.Data.Cast<ushort>(), b, y, sizes);
-                break;
-            case (ElementType.BFloat16, _):
-                Load(ref _linear.BFloat16Tile, LinearTileKernel<ushort, BFloat16Weight>)(Stream, grid, x, packed.Data.Cast<ushort>(), b, y, sizes);
-                break;
-            case (_, 1):
-                Load(ref _linear.Float16Row, LinearRowKernel<ushort, Float16Weight>)(Stream, grid, x, packed.Data.Cast<ushort>(), b, y, sizes);
-                break;
-            default:
-                Load(ref _linear.Float16Tile, LinearTileKernel<ushort, Float16Weight>)(Stream, grid, x, packed.Data.Cast<ushort>(), b, y, sizes);
-                break;
-        }
+            Load(ref _linearInPlace, LinearInPlaceKernel)(Stream, LinearGrid(shape, 1), x, Floats(tensor, 2), b, y, shape);
+        else if (packed.Type == ElementType.UInt8)
+            LinearBlocks(x, packed, b, y, shape);
+        else if (packed.Type == ElementType.Float32)
+            Multiply<float, Float32Weight>(_linear, x, packed.Data.Cast<float>(), b, y, shape);
+        else if (packed.Type == ElementType.BFloat16)
+            Multiply<ushort, BFloat16Weight>(_linearBFloat16, x, packed.Data.Cast<ushort>(), b, y, shape);
+        else
+            Multiply<ushort, Float16Weight>(_linearFloat16, x, packed.Data.Cast<ushort>(), b, y, shape);
     }
 
-    private static KernelConfig LinearGrid(int rows, int outputs, int tile) =>
-        new(new Index3D((outputs + ColumnGroup - 1) / ColumnGroup, (rows + tile - 1) / tile, 1), new Index3D(ColumnGroup, 1, 1));
-
-    // One thread an output of one row: a chain over the inputs in index order, the bias last. A group reads 32 neighbouring weights of an input at a time.
-    private static void LinearRowKernel<T, TWeight>(Rows input, ArrayView<T> weight, Rows bias, Rows output, LinearShape shape)
-        where T : unmanaged where TWeight : struct, IStoredWeight<T>
+    private void Multiply<T, TStored>(LinearKernels<T> kernels, Rows input, ArrayView<T> weight, Rows bias, Rows output, LinearShape shape)
+        where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
-        int column = Grid.IdxX * ColumnGroup + Group.IdxX, row = Grid.IdxY;
-        if (column >= shape.Outputs) return;
-        float sum = 0;
-        for (int i = 0; i < shape.Inputs; i++) sum = Fused.MultiplyAdd(input[row, i], TWeight.Load(weight[(long)i * shape.Outputs + column]), sum);
-        output[row, column] = shape.HasBias != 0 ? sum + bias[column, 0] : sum;
+        if (shape.Rows == 1) Load(ref kernels.One, LinearKernel<Column1, T, TStored>)(Stream, LinearGrid(shape, 1), input, weight, bias, output, shape);
+        else if (shape.Rows <= 8) Load(ref kernels.Few, LinearKernel<Column8, T, TStored>)(Stream, LinearGrid(shape, 8), input, weight, bias, output, shape);
+        else Load(ref kernels.Many, LinearKernel<Column32, T, TStored>)(Stream, LinearGrid(shape, 32), input, weight, bias, output, shape);
     }
 
-    // The same chains for eight rows at once; rows past the end repeat the last one and are not written.
-    private static void LinearTileKernel<T, TWeight>(Rows input, ArrayView<T> weight, Rows bias, Rows output, LinearShape shape)
-        where T : unmanaged where TWeight : struct, IStoredWeight<T>
+    private KernelConfig LinearGrid(LinearShape shape, int rows)
     {
-        int column = Grid.IdxX * ColumnGroup + Group.IdxX, row = Grid.IdxY * RowTile, last = shape.Rows - 1;
-        if (column >= shape.Outputs) return;
-        int r1 = Math.Min(row + 1, last), r2 = Math.Min(row + 2, last), r3 = Math.Min(row + 3, last), r4 = Math.Min(row + 4, last), r5 = Math.Min(row + 5, last), r6 = Math.Min(row + 6, last), r7 = Math.Min(row + 7, last);
-        float s0 = 0, s1 = 0, s2 = 0, s3 = 0, s4 = 0, s5 = 0, s6 = 0, s7 = 0;
-        for (int i = 0; i < shape.Inputs; i++)
+        int lanes = Lanes(shape.Outputs);
+        return new(new Index3D((shape.Outputs + lanes - 1) / lanes, (shape.Rows + rows - 1) / rows, 1), new Index3D(lanes, 1, 1));
+    }
+
+    /// <summary>Threads of a group whose lanes run over channels: whole warps, as many as the channels need, no more than the device takes.</summary>
+    private int Lanes(int channels) => Math.Min(Math.Min(256, Accelerator.MaxNumThreadsPerGroup), (channels + 31) / 32 * 32);
+
+    // A group a tile of rows and 256 outputs, a thread an output: neighbouring outputs lie side by side in the weight. Each output is one chain over the inputs in order, the bias last.
+    private static void LinearKernel<TColumn, T, TStored>(Rows input, ArrayView<T> weight, Rows bias, Rows output, LinearShape shape)
+        where TColumn : unmanaged, IColumn<TColumn> where T : unmanaged where TStored : struct, IStoredWeight<T>
+    {
+        ArrayView<float> tile = SharedMemory.Allocate<float>(Tile.Size);
+        int column = Grid.IdxX * Group.DimX + Group.IdxX, read = Math.Min(column, shape.Outputs - 1);
+        int row = Grid.IdxY * TColumn.Rows, rows = Math.Min(TColumn.Rows, shape.Rows - row), whole = shape.Inputs - shape.Inputs % Tile.Steps;
+        TColumn sums = default;
+        for (int i = 0; i < whole; i += Tile.Steps)
         {
-            float w = TWeight.Load(weight[(long)i * shape.Outputs + column]);
-            s0 = Fused.MultiplyAdd(input[row, i], w, s0);
-            s1 = Fused.MultiplyAdd(input[r1, i], w, s1);
-            s2 = Fused.MultiplyAdd(input[r2, i], w, s2);
-            s3 = Fused.MultiplyAdd(input[r3, i], w, s3);
-            s4 = Fused.MultiplyAdd(input[r4, i], w, s4);
-            s5 = Fused.MultiplyAdd(input[r5, i], w, s5);
-            s6 = Fused.MultiplyAdd(input[r6, i], w, s6);
-            s7 = Fused.MultiplyAdd(input[r7, i], w, s7);
+            LinearFill<TColumn>(tile, input, row, rows, i, Tile.Steps);
+            Group.Barrier();
+            sums = Tile.Whole<TColumn, T, TStored>(sums, tile, weight, (long)i * shape.Outputs + read, shape.Outputs);
+            Group.Barrier();
         }
 
-        float b = shape.HasBias != 0 ? bias[column, 0] : 0;
-        Store(output, row, column, s0, b, shape);
-        Store(output, row + 1, column, s1, b, shape);
-        Store(output, row + 2, column, s2, b, shape);
-        Store(output, row + 3, column, s3, b, shape);
-        Store(output, row + 4, column, s4, b, shape);
-        Store(output, row + 5, column, s5, b, shape);
-        Store(output, row + 6, column, s6, b, shape);
-        Store(output, row + 7, column, s7, b, shape);
+        LinearFill<TColumn>(tile, input, row, rows, whole, shape.Inputs - whole);
+        Group.Barrier();
+        sums = Tile.Part<TColumn, T, TStored>(sums, tile, weight, (long)whole * shape.Outputs + read, shape.Outputs, shape.Inputs - whole);
+        if (shape.HasBias != 0) sums = TColumn.Sum(sums, bias[read, 0]);
+        TColumn.Store(sums, output.Data, row * output.Stride + column, output.Stride, column < shape.Outputs ? FirstRows(rows) : 0);
     }
 
-    private static void Store(Rows output, int row, int column, float sum, float bias, LinearShape shape)
+    /// <summary>The tile's inputs, <c>[step][row]</c>; rows past the last one repeat it.</summary>
+    private static void LinearFill<TColumn>(ArrayView<float> tile, Rows input, int row, int rows, int from, int steps) where TColumn : unmanaged, IColumn<TColumn>
     {
-        if (row < shape.Rows) output[row, column] = shape.HasBias != 0 ? sum + bias : sum;
+        for (int t = Group.IdxX; t < steps * TColumn.Rows; t += Group.DimX) tile[t] = input[row + Math.Min(t % TColumn.Rows, rows - 1), from + t / TColumn.Rows];
     }
 
-    // A row-major weight as it lies: the same chain, read across.
+    /// <summary>A mask of so many rows.</summary>
+    private static uint FirstRows(int count) => count >= 32 ? 0xFFFFFFFF : (1u << count) - 1;
+
+    // A row-major weight as it lies, a thread an output of one row: the same chain, read across.
     private static void LinearInPlaceKernel(Rows input, Rows weight, Rows bias, Rows output, LinearShape shape)
     {
-        int column = Grid.IdxX * ColumnGroup + Group.IdxX, row = Grid.IdxY;
+        int column = Grid.IdxX * Group.DimX + Group.IdxX, row = Grid.IdxY;
         if (column >= shape.Outputs) return;
         float sum = 0;
         for (int i = 0; i < shape.Inputs; i++) sum = Fused.MultiplyAdd(input[row, i], weight[column, i], sum);
         output[row, column] = shape.HasBias != 0 ? sum + bias[column, 0] : sum;
     }
 
-    private sealed class LinearKernels
+    /// <summary>The launchers of one stored type: one row, a few, many.</summary>
+    private sealed class LinearKernels<T> where T : unmanaged
     {
-        public Action<AcceleratorStream, KernelConfig, Rows, ArrayView<float>, Rows, Rows, LinearShape>? Float32Row, Float32Tile;
-        public Action<AcceleratorStream, KernelConfig, Rows, ArrayView<ushort>, Rows, Rows, LinearShape>? BFloat16Row, BFloat16Tile, Float16Row, Float16Tile;
-        public Action<AcceleratorStream, KernelConfig, Rows, Rows, Rows, Rows, LinearShape>? InPlace;
+        public Action<AcceleratorStream, KernelConfig, Rows, ArrayView<T>, Rows, Rows, LinearShape>? One, Few, Many;
     }
 }
 

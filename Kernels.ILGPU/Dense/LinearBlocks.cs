@@ -78,6 +78,11 @@ public sealed partial class IlgpuBackend
         Store(output, row + 6, column, s6, b, shape);
         Store(output, row + 7, column, s7, b, shape);
     }
+
+    private static void Store(Rows output, int row, int column, float sum, float bias, LinearShape shape)
+    {
+        if (row < shape.Rows) output[row, column] = shape.HasBias != 0 ? sum + bias : sum;
+    }
 }
 
 /// <summary>How an integer of a packed weight is read.</summary>

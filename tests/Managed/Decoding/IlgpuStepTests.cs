@@ -7,7 +7,7 @@ namespace Treeline.Tests.Managed.Decoding;
 /// <summary>What a decoding step of the shipped model costs on OpenCL, beside its time: launches, memory.</summary>
 public class IlgpuStepTests
 {
-    // As docs/ilgpu.md says. A layer: two norms, seven products, two rotations, six kernels of attention, two sums, the gate.
+    // As docs/ilgpu.md says. A layer: two norms, seven products, two rotations, six kernels of attention (two of them where a group is complete), two sums, the gate.
     // Beside the layers: two gathers, the last norm, the product with the vocabulary, the choice of the token.
     private const int Layers = 4, PerLayer = 20, Beside = 5;
 
