@@ -197,26 +197,26 @@ internal static class Tile
     /// <summary>Room for the most rows that a column has.</summary>
     public const int Size = Steps * 32;
 
-    /// <summary>A whole tile: sums + Σ_k tile[k] · x[at + k · stride].</summary>
-    public static TColumn Whole<TColumn, T, TStored>(TColumn sums, ArrayView<float> tile, ArrayView<T> x, long at, long stride)
+    /// <summary>A whole tile: sums + Σ_k tile[k] · x[k], x as it is stored.</summary>
+    public static TColumn Whole<TColumn, T, TStored>(TColumn sums, ArrayView<float> tile, ArrayView<T> x, long at, long stride, float scale = 1)
         where TColumn : unmanaged, IColumn<TColumn> where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
-        sums = TColumn.Plus(sums, tile, 0, TStored.Load(x[at]));
-        sums = TColumn.Plus(sums, tile, TColumn.Rows, TStored.Load(x[at + stride]));
-        sums = TColumn.Plus(sums, tile, 2 * TColumn.Rows, TStored.Load(x[at + 2 * stride]));
-        sums = TColumn.Plus(sums, tile, 3 * TColumn.Rows, TStored.Load(x[at + 3 * stride]));
-        sums = TColumn.Plus(sums, tile, 4 * TColumn.Rows, TStored.Load(x[at + 4 * stride]));
-        sums = TColumn.Plus(sums, tile, 5 * TColumn.Rows, TStored.Load(x[at + 5 * stride]));
-        sums = TColumn.Plus(sums, tile, 6 * TColumn.Rows, TStored.Load(x[at + 6 * stride]));
-        sums = TColumn.Plus(sums, tile, 7 * TColumn.Rows, TStored.Load(x[at + 7 * stride]));
-        sums = TColumn.Plus(sums, tile, 8 * TColumn.Rows, TStored.Load(x[at + 8 * stride]));
-        sums = TColumn.Plus(sums, tile, 9 * TColumn.Rows, TStored.Load(x[at + 9 * stride]));
-        sums = TColumn.Plus(sums, tile, 10 * TColumn.Rows, TStored.Load(x[at + 10 * stride]));
-        sums = TColumn.Plus(sums, tile, 11 * TColumn.Rows, TStored.Load(x[at + 11 * stride]));
-        sums = TColumn.Plus(sums, tile, 12 * TColumn.Rows, TStored.Load(x[at + 12 * stride]));
-        sums = TColumn.Plus(sums, tile, 13 * TColumn.Rows, TStored.Load(x[at + 13 * stride]));
-        sums = TColumn.Plus(sums, tile, 14 * TColumn.Rows, TStored.Load(x[at + 14 * stride]));
-        return TColumn.Plus(sums, tile, 15 * TColumn.Rows, TStored.Load(x[at + 15 * stride]));
+        sums = TColumn.Plus(sums, tile, 0, TStored.Load(x, at, 0, stride, scale));
+        sums = TColumn.Plus(sums, tile, TColumn.Rows, TStored.Load(x, at, 1, stride, scale));
+        sums = TColumn.Plus(sums, tile, 2 * TColumn.Rows, TStored.Load(x, at, 2, stride, scale));
+        sums = TColumn.Plus(sums, tile, 3 * TColumn.Rows, TStored.Load(x, at, 3, stride, scale));
+        sums = TColumn.Plus(sums, tile, 4 * TColumn.Rows, TStored.Load(x, at, 4, stride, scale));
+        sums = TColumn.Plus(sums, tile, 5 * TColumn.Rows, TStored.Load(x, at, 5, stride, scale));
+        sums = TColumn.Plus(sums, tile, 6 * TColumn.Rows, TStored.Load(x, at, 6, stride, scale));
+        sums = TColumn.Plus(sums, tile, 7 * TColumn.Rows, TStored.Load(x, at, 7, stride, scale));
+        sums = TColumn.Plus(sums, tile, 8 * TColumn.Rows, TStored.Load(x, at, 8, stride, scale));
+        sums = TColumn.Plus(sums, tile, 9 * TColumn.Rows, TStored.Load(x, at, 9, stride, scale));
+        sums = TColumn.Plus(sums, tile, 10 * TColumn.Rows, TStored.Load(x, at, 10, stride, scale));
+        sums = TColumn.Plus(sums, tile, 11 * TColumn.Rows, TStored.Load(x, at, 11, stride, scale));
+        sums = TColumn.Plus(sums, tile, 12 * TColumn.Rows, TStored.Load(x, at, 12, stride, scale));
+        sums = TColumn.Plus(sums, tile, 13 * TColumn.Rows, TStored.Load(x, at, 13, stride, scale));
+        sums = TColumn.Plus(sums, tile, 14 * TColumn.Rows, TStored.Load(x, at, 14, stride, scale));
+        return TColumn.Plus(sums, tile, 15 * TColumn.Rows, TStored.Load(x, at, 15, stride, scale));
     }
 
     /// <summary>Half a tile.</summary>
@@ -233,10 +233,10 @@ internal static class Tile
     }
 
     /// <summary>The first steps of a tile.</summary>
-    public static TColumn Part<TColumn, T, TStored>(TColumn sums, ArrayView<float> tile, ArrayView<T> x, long at, long stride, int steps)
+    public static TColumn Part<TColumn, T, TStored>(TColumn sums, ArrayView<float> tile, ArrayView<T> x, long at, long stride, int steps, float scale = 1)
         where TColumn : unmanaged, IColumn<TColumn> where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
-        for (int k = 0; k < steps; k++) sums = TColumn.Plus(sums, tile, k * TColumn.Rows, TStored.Load(x[at + k * stride]));
+        for (int k = 0; k < steps; k++) sums = TColumn.Plus(sums, tile, k * TColumn.Rows, TStored.Load(x, at, k, stride, scale));
         return sums;
     }
 }

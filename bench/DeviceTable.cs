@@ -15,23 +15,24 @@ internal static class DeviceTable
         Console.WriteLine($"{device.Name}: {device.Description}");
         Console.WriteLine($"{cpu.Name}: {cpu.Description}");
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"shares of the multiply-add peak, medians of 21 interleaved turns{"",-3} {device.Name,10} {cpu.Name,10}"));
-        foreach (int rows in (int[])[1, 8, 64, Size])
-            Line($"linear, {rows} x {Size} x {Size}", Product(device, rows), Product(cpu, rows));
+        foreach (WeightForm form in (WeightForm[])[WeightForm.Float32, WeightForm.Int8, WeightForm.Int4])
+            foreach (int rows in (int[])[1, 8, 64, Size])
+                Line($"linear {form}, {rows} x {Size} x {Size}", Product(device, form, rows), Product(cpu, form, rows));
         Line($"attention, augmented, {Heads} x {HeadDim}, {Tokens} tokens", Attention(device), Attention(cpu));
         return 0;
     }
 
-    private static double Product(KernelBackend backend, int rows)
+    private static double Product(KernelBackend backend, WeightForm form, int rows)
     {
         using DeviceTensor weight = backend.Allocate(ElementType.Float32, Size, Size), input = backend.Allocate(ElementType.Float32, rows, Size), output = backend.Allocate(ElementType.Float32, rows, Size);
-        using WeightMatrix packed = backend.Pack(weight, WeightForm.Float32);
+        using WeightMatrix packed = backend.Pack(weight, form);
         void Run()
         {
             backend.Linear(input, packed, null, output);
             backend.Synchronize();
         }
 
-        return Share(2.0 * rows * Size * Size, First($"{backend.Name}, linear of {rows} rows", Run));
+        return Share(2.0 * rows * Size * Size, First($"{backend.Name}, linear {form} of {rows} rows", Run));
     }
 
     private static double Attention(KernelBackend backend)

@@ -7,6 +7,7 @@ public sealed partial class IlgpuBackend
 {
     private readonly LinearKernels<float> _linear = new();
     private readonly LinearKernels<ushort> _linearBFloat16 = new(), _linearFloat16 = new();
+    private readonly LinearKernels<byte> _linearInt8 = new(), _linearInt4 = new();
     private Action<AcceleratorStream, KernelConfig, Rows, Rows, Rows, Rows, LinearShape>? _linearInPlace;
 
     /// <inheritdoc/>
@@ -18,24 +19,24 @@ public sealed partial class IlgpuBackend
         var packed = (IlgpuWeightMatrix)weight;
         Rows x = Floats(input, 0), y = Output(output), b = bias is null ? x : Floats(bias, 1);     // without a bias it is not read
         var shape = new LinearShape(input.Rows, weight.Inputs, weight.Outputs, bias is null ? 0 : 1);
-        if (packed.InPlace is { } tensor)
-            Load(ref _linearInPlace, LinearInPlaceKernel)(Stream, LinearGrid(shape, 1), x, Floats(tensor, 2), b, y, shape);
-        else if (packed.Type == ElementType.UInt8)
-            LinearBlocks(x, packed, b, y, shape);
-        else if (packed.Type == ElementType.Float32)
-            Multiply<float, Float32Weight>(_linear, x, packed.Data.Cast<float>(), b, y, shape);
-        else if (packed.Type == ElementType.BFloat16)
-            Multiply<ushort, BFloat16Weight>(_linearBFloat16, x, packed.Data.Cast<ushort>(), b, y, shape);
-        else
-            Multiply<ushort, Float16Weight>(_linearFloat16, x, packed.Data.Cast<ushort>(), b, y, shape);
+        ArrayView<float> scales = packed.Scales.Length > 0 ? packed.Scales : x.Data;               // without scales they are not read
+        switch (weight.Form)
+        {
+            case WeightForm.InPlace: Load(ref _linearInPlace, LinearInPlaceKernel)(Stream, LinearGrid(shape, 1), x, Floats(packed.InPlace!, 2), b, y, shape); break;
+            case WeightForm.BFloat16: Multiply<ushort, BFloat16Weight>(_linearBFloat16, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
+            case WeightForm.Float16: Multiply<ushort, Float16Weight>(_linearFloat16, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
+            case WeightForm.Int8: Multiply<byte, Int8Weight>(_linearInt8, x, packed.Data, scales, b, y, shape); break;
+            case WeightForm.Int4: Multiply<byte, Int4Weight>(_linearInt4, x, packed.Data, scales, b, y, shape); break;
+            default: Multiply<float, Float32Weight>(_linear, x, packed.Data.Cast<float>(), scales, b, y, shape); break;
+        }
     }
 
-    private void Multiply<T, TStored>(LinearKernels<T> kernels, Rows input, ArrayView<T> weight, Rows bias, Rows output, LinearShape shape)
+    private void Multiply<T, TStored>(LinearKernels<T> kernels, Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)
         where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
-        if (shape.Rows == 1) Load(ref kernels.One, LinearKernel<Column1, T, TStored>)(Stream, LinearGrid(shape, 1), input, weight, bias, output, shape);
-        else if (shape.Rows <= 8) Load(ref kernels.Few, LinearKernel<Column8, T, TStored>)(Stream, LinearGrid(shape, 8), input, weight, bias, output, shape);
-        else Load(ref kernels.Many, LinearKernel<Column32, T, TStored>)(Stream, LinearGrid(shape, 32), input, weight, bias, output, shape);
+        if (shape.Rows == 1) Load(ref kernels.One, LinearKernel<Column1, T, TStored>)(Stream, LinearGrid(shape, 1), input, weight, scales, bias, output, shape);
+        else if (shape.Rows <= 8) Load(ref kernels.Few, LinearKernel<Column8, T, TStored>)(Stream, LinearGrid(shape, 8), input, weight, scales, bias, output, shape);
+        else Load(ref kernels.Many, LinearKernel<Column32, T, TStored>)(Stream, LinearGrid(shape, 32), input, weight, scales, bias, output, shape);
     }
 
     private KernelConfig LinearGrid(LinearShape shape, int rows)
@@ -48,7 +49,7 @@ public sealed partial class IlgpuBackend
     private int Lanes(int channels) => Math.Min(Math.Min(256, Accelerator.MaxNumThreadsPerGroup), (channels + 31) / 32 * 32);
 
     // A group a tile of rows and 256 outputs, a thread an output: neighbouring outputs lie side by side in the weight. Each output is one chain over the inputs in order, the bias last.
-    private static void LinearKernel<TColumn, T, TStored>(Rows input, ArrayView<T> weight, Rows bias, Rows output, LinearShape shape)
+    private static void LinearKernel<TColumn, T, TStored>(Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)
         where TColumn : unmanaged, IColumn<TColumn> where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
         ArrayView<float> tile = SharedMemory.Allocate<float>(Tile.Size);
@@ -59,13 +60,14 @@ public sealed partial class IlgpuBackend
         {
             LinearFill<TColumn>(tile, input, row, rows, i, Tile.Steps);
             Group.Barrier();
-            sums = Tile.Whole<TColumn, T, TStored>(sums, tile, weight, (long)i * shape.Outputs + read, shape.Outputs);
+            sums = Tile.Whole<TColumn, T, TStored>(sums, tile, weight, TStored.Place(i, read, shape.Outputs), shape.Outputs, TStored.Scale(scales, i, read, shape.Outputs));
             Group.Barrier();
         }
 
         LinearFill<TColumn>(tile, input, row, rows, whole, shape.Inputs - whole);
         Group.Barrier();
-        sums = Tile.Part<TColumn, T, TStored>(sums, tile, weight, (long)whole * shape.Outputs + read, shape.Outputs, shape.Inputs - whole);
+        sums = Tile.Part<TColumn, T, TStored>(sums, tile, weight, TStored.Place(whole, read, shape.Outputs), shape.Outputs, shape.Inputs - whole,
+            whole < shape.Inputs ? TStored.Scale(scales, whole, read, shape.Outputs) : 0);
         if (shape.HasBias != 0) sums = TColumn.Sum(sums, bias[read, 0]);
         TColumn.Store(sums, output.Data, row * output.Stride + column, output.Stride, column < shape.Outputs ? FirstRows(rows) : 0);
     }
@@ -92,7 +94,7 @@ public sealed partial class IlgpuBackend
     /// <summary>The launchers of one stored type: one row, a few, many.</summary>
     private sealed class LinearKernels<T> where T : unmanaged
     {
-        public Action<AcceleratorStream, KernelConfig, Rows, ArrayView<T>, Rows, Rows, LinearShape>? One, Few, Many;
+        public Action<AcceleratorStream, KernelConfig, Rows, ArrayView<T>, ArrayView<float>, Rows, Rows, LinearShape>? One, Few, Many;
     }
 }
 
@@ -105,23 +107,52 @@ internal readonly struct LinearShape(int rows, int inputs, int outputs, int hasB
     public readonly int HasBias = hasBias;
 }
 
-/// <summary>How a packed weight's number is read.</summary>
+/// <summary>How a packed weight's numbers are read; those of an output lie a stride of all outputs apart.</summary>
 internal interface IStoredWeight<T> where T : unmanaged
 {
-    static abstract float Load(T stored);
+    /// <summary>Where the number of an even input lies.</summary>
+    static virtual long Place(int input, int output, int outputs) => (long)input * outputs + output;
+
+    /// <summary>The scale of the numbers from an input on, as far as a tile goes.</summary>
+    static virtual float Scale(ArrayView<float> scales, int input, int output, int outputs) => 1;
+
+    /// <summary>A number, some inputs after the one that lies at a place.</summary>
+    static abstract float Load(ArrayView<T> weight, long at, int input, long stride, float scale);
 }
 
 internal readonly struct Float32Weight : IStoredWeight<float>
 {
-    public static float Load(float stored) => stored;
+    public static float Load(ArrayView<float> weight, long at, int input, long stride, float scale) => weight[at + input * stride];
 }
 
 internal readonly struct BFloat16Weight : IStoredWeight<ushort>
 {
-    public static float Load(ushort stored) => Numbers.FromBFloat16(stored);
+    public static float Load(ArrayView<ushort> weight, long at, int input, long stride, float scale) => Numbers.FromBFloat16(weight[at + input * stride]);
 }
 
 internal readonly struct Float16Weight : IStoredWeight<ushort>
 {
-    public static float Load(ushort stored) => Numbers.FromFloat16(stored);
+    public static float Load(ArrayView<ushort> weight, long at, int input, long stride, float scale) => Numbers.FromFloat16(weight[at + input * stride]);
+}
+
+/// <summary>A byte holds one integer; the number is scale · integer, rounded to float32.</summary>
+internal readonly struct Int8Weight : IStoredWeight<byte>
+{
+    public static float Scale(ArrayView<float> scales, int input, int output, int outputs) => scales[(long)(input / WeightBlocks.Size) * outputs + output];
+
+    public static float Load(ArrayView<byte> weight, long at, int input, long stride, float scale) => scale * (sbyte)weight[at + input * stride];
+}
+
+/// <summary>A byte holds the integers of two inputs, the first in its lower half.</summary>
+internal readonly struct Int4Weight : IStoredWeight<byte>
+{
+    public static long Place(int input, int output, int outputs) => (long)(input / 2) * outputs + output;
+
+    public static float Scale(ArrayView<float> scales, int input, int output, int outputs) => scales[(long)(input / WeightBlocks.Size) * outputs + output];
+
+    public static float Load(ArrayView<byte> weight, long at, int input, long stride, float scale)
+    {
+        int both = weight[at + (input >> 1) * stride], half = both >> (4 * (input & 1)) & 15;
+        return scale * ((half ^ 8) - 8);                    // the half's own sign
+    }
 }
