@@ -167,9 +167,9 @@ test_ilgpu() {
         say '---- opencl:0: skipped, no OpenCL here (on Debian: apt-get install pocl-opencl-icd ocl-icd-libopencl1)'
     else
         local accept=TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE=1
-        suite 900 'kernels, models and decoding on opencl:0' "TREELINE_TEST_BACKENDS=opencl:0 $accept" \
+        suite 1800 'kernels, models and decoding on opencl:0' "TREELINE_TEST_BACKENDS=opencl:0 $accept" \
             -class 'Treeline.Tests.Kernels.*' -class 'Treeline.Tests.Managed.Models.*' -class 'Treeline.Tests.Managed.Decoding.*' -class Treeline.Tests.Cli.RunTests -class- '*.SwapTests' -class- '*.Ilgpu*' -class- '*.PtxTests' -trait- tier=full
-        suite 300 'sequences that move between cpu and opencl:0, compare' "TREELINE_TEST_BACKENDS=cpu,opencl:0 $accept" -class '*.SwapTests' -class '*.SnapshotTests' -class '*.CompareTests'
+        suite 600 'sequences that move between cpu and opencl:0, compare' "TREELINE_TEST_BACKENDS=cpu,opencl:0 $accept" -class '*.SwapTests' -class '*.SnapshotTests' -class '*.CompareTests'
     fi
 }
 

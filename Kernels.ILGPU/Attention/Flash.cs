@@ -32,7 +32,7 @@ public sealed partial class IlgpuBackend
             Load(ref _flash.Store, FlashStoreKernel)(
                 Stream, Threads((long)round.Count * (spec.QueryHeads + 2 * spec.KeyValueHeads)), query, key, value, call.Step, call.Memory, call.Scratch, round.Number, round.First);
             Attend<Column1>(_flash.One, round.One, call, isRun: false);
-            Attend<Column8>(_flash.Eight, round.Runs, call, isRun: spec.ConvTaps is 0 or >= FlashTile.MostRows);
+            Attend<Column32>(_flash.Many, round.Runs, call, isRun: spec.ConvTaps is 0 or >= FlashTile.StripRows);
             Attend<Column8>(_flash.Eight, round.Trees, call, isRun: false);
             if (round.Closing > 0) Close(spec, call.Memory, tiles.Closing(round), round.Closing);
         }
@@ -81,7 +81,7 @@ public sealed partial class IlgpuBackend
             int tile = range.First + first;
             if (isRun)
             {
-                var grid = new Index3D(count, spec.QueryHeads, spec.ValueDim / lanes);
+                var grid = new Index3D(count * FlashTile.Strips, spec.QueryHeads, spec.ValueDim / lanes);
                 Load(ref _flash.Run, FlashRunKernel)(Stream, new(grid, group), call.Tiles, call.Memory, scratch, tile, range.MostKeys);
                 Load(ref _flash.RunTaps, FlashRunTapsKernel)(Stream, new(grid, group), call.Output, call.Terms, call.Tiles, call.Memory, scratch, tile);
             }
@@ -225,68 +225,69 @@ public sealed partial class IlgpuBackend
         FlashJoined(output, terms, memory, scratch, token, head, e, local, global, conv);
     }
 
-    // The same for the rows of an entry that moves, which lie one behind the other: a thread has a channel of all eight, and each value that it reads serves as many of them as see it.
+    // The same for eight rows of an entry that moves, which lie one behind the other: a thread has a channel of all eight, and each value that it reads serves as many of them as see it.
     private static void FlashRunKernel(ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile, int mostKeys)
     {
-        ArrayView<float> shared = SharedMemory.Allocate<float>(Tile.Steps * FlashTile.MostRows);
-        var tile = new FlashTile(tiles, firstTile + Grid.IdxX);
+        ArrayView<float> shared = SharedMemory.Allocate<float>(8 * FlashTile.StripRows);
         int head = Grid.IdxY, kv = memory.KeyValueHead(head), e = Grid.IdxZ * Group.DimX + Group.IdxX, stride = memory.ValueStride, row = memory.QueryHeads * memory.ValueDim;
-        int keys = memory.Local != 0 ? tile.Shared : 0, k = keys - keys % Tile.Steps;
-        long at = (long)tile.Token * row + head * memory.ValueDim + e, weights = ((long)Grid.IdxX * memory.QueryHeads + head) * mostKeys * FlashTile.MostRows, values = memory.Value(tile.Slot, 0, kv) + e;
-        Column8 local = Column8.Load(scratch.Local, at, row, tile.Count), global = Column8.Load(scratch.Global, at, row, tile.Count);
+        int index = Grid.IdxX / FlashTile.Strips, channels = memory.Global != 0 ? memory.HeadDim : 0;
+        var strip = new FlashStrip(new FlashTile(tiles, firstTile + index), Grid.IdxX % FlashTile.Strips);
+        int keys = memory.Local != 0 ? strip.Place : 0, k = memory.Local != 0 ? strip.TilePlace - strip.TilePlace % Tile.Steps : 0;
+        long at = (long)strip.Token * row + head * memory.ValueDim + e, values = memory.Value(strip.Slot, 0, kv) + e;
+        long weights = ((long)index * memory.QueryHeads + head) * mostKeys * FlashTile.RunRows + strip.Row;
+        Column8 local = Column8.Load(scratch.Local, at, row, strip.Rows), global = Column8.Load(scratch.Global, at, row, strip.Rows);
         for (; k + 8 <= keys; k += 8)
         {
-            FlashWeights<Column8>(shared, scratch.Weights, weights + k * 8, 8);
+            for (int t = Group.IdxX; t < 64; t += Group.DimX) shared[t] = scratch.Weights[weights + (k + t / 8) * FlashTile.RunRows + t % 8];
             Group.Barrier();
             local = Tile.Half(local, shared, memory.Values, values + (long)k * stride, stride);
             Group.Barrier();
         }
 
-        for (; k < keys; k++) local = Column8.PlusRows(local, scratch.Weights, weights + k * 8, memory.Values[values + (long)k * stride], 0, 8);
-        long own = values + (long)tile.Shared * stride;
-        if (memory.Local != 0)
-        {
-            long w = weights + keys * 8;
-            local = Column8.PlusRows(local, scratch.Weights, w, memory.Values[own], 0, 8);
-            local = Column8.PlusRows(local, scratch.Weights, w + 8, memory.Values[own + stride], 1, 8);
-            local = Column8.PlusRows(local, scratch.Weights, w + 16, memory.Values[own + 2 * stride], 2, 8);
-            local = Column8.PlusRows(local, scratch.Weights, w + 24, memory.Values[own + 3 * stride], 3, 8);
-            local = Column8.PlusRows(local, scratch.Weights, w + 32, memory.Values[own + 4 * stride], 4, 8);
-            local = Column8.PlusRows(local, scratch.Weights, w + 40, memory.Values[own + 5 * stride], 5, 8);
-            local = Column8.PlusRows(local, scratch.Weights, w + 48, memory.Values[own + 6 * stride], 6, 8);
-            local = Column8.PlusRows(local, scratch.Weights, w + 56, memory.Values[own + 7 * stride], 7, 8);
-        }
-
-        int channels = memory.Global != 0 ? memory.HeadDim : 0;
+        for (; k < keys; k++) local = Column8.PlusRows(local, scratch.Weights, weights + k * FlashTile.RunRows, memory.Values[values + (long)k * stride], 0, 8);
+        if (memory.Local != 0) local = FlashRunOwn(local, scratch.Weights, weights + keys * FlashTile.RunRows, memory.Values, values + (long)keys * stride, stride);
         for (int c = channels - channels % Tile.Steps; c < channels; c++)
         {
-            FlashQueries<Column8>(shared, tile, head, memory, scratch, c, 1);
+            if (Group.IdxX < FlashTile.StripRows) shared[Group.IdxX] = scratch.Queries[((long)(strip.Token + Math.Max(0, Math.Min(Group.IdxX, strip.Rows - 1))) * memory.QueryHeads + head) * memory.HeadDim + c];
             Group.Barrier();
-            global = Column8.Plus(global, shared, 0, memory.State[memory.StateRow(tile.Slot, kv, c) + e]);
+            global = Column8.Plus(global, shared, 0, memory.State[memory.StateRow(strip.Slot, kv, c) + e]);
             Group.Barrier();
         }
 
-        Column8.Store(local, scratch.Local, at, row, FirstRows(tile.Count));
-        Column8.Store(global, scratch.Global, at, row, FirstRows(tile.Count));
+        Column8.Store(local, scratch.Local, at, row, FirstRows(strip.Rows));
+        Column8.Store(global, scratch.Global, at, row, FirstRows(strip.Rows));
+    }
+
+    /// <summary>What eight rows add of each other: each sees those before it and itself.</summary>
+    private static Column8 FlashRunOwn(Column8 local, ArrayView<float> weights, long weight, ArrayView<float> values, long own, long stride)
+    {
+        local = Column8.PlusRows(local, weights, weight, values[own], 0, 8);
+        local = Column8.PlusRows(local, weights, weight + FlashTile.RunRows, values[own + stride], 1, 8);
+        local = Column8.PlusRows(local, weights, weight + 2 * FlashTile.RunRows, values[own + 2 * stride], 2, 8);
+        local = Column8.PlusRows(local, weights, weight + 3 * FlashTile.RunRows, values[own + 3 * stride], 3, 8);
+        local = Column8.PlusRows(local, weights, weight + 4 * FlashTile.RunRows, values[own + 4 * stride], 4, 8);
+        local = Column8.PlusRows(local, weights, weight + 5 * FlashTile.RunRows, values[own + 5 * stride], 5, 8);
+        local = Column8.PlusRows(local, weights, weight + 6 * FlashTile.RunRows, values[own + 6 * stride], 6, 8);
+        return Column8.PlusRows(local, weights, weight + 7 * FlashTile.RunRows, values[own + 7 * stride], 7, 8);
     }
 
     // Their convolution, and the three terms joined. (A kernel of its own: OpenCL compilers for CPUs take many times as long over both together.)
     private static void FlashRunTapsKernel(Rows output, FlashTerms terms, ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile)
     {
-        var tile = new FlashTile(tiles, firstTile + Grid.IdxX);
         int head = Grid.IdxY, kv = memory.KeyValueHead(head), e = Grid.IdxZ * Group.DimX + Group.IdxX, row = memory.QueryHeads * memory.ValueDim;
-        long at = (long)tile.Token * row + head * memory.ValueDim + e;
-        uint rows = FirstRows(tile.Count);
+        var strip = new FlashStrip(new FlashTile(tiles, firstTile + Grid.IdxX / FlashTile.Strips), Grid.IdxX % FlashTile.Strips);
+        long at = (long)strip.Token * row + head * memory.ValueDim + e;
+        uint rows = FirstRows(strip.Rows);
         Column8 conv = default;
-        if (memory.Taps > 0) conv = FlashRunTaps(terms.Taps, head * memory.Taps, memory.Taps, memory.Values, memory.Value(tile.Slot, tile.Shared, kv) + e, memory.ValueStride);
+        if (memory.Taps > 0) conv = FlashRunTaps(terms.Taps, head * memory.Taps, memory.Taps, memory.Values, memory.Value(strip.Slot, strip.Place, kv) + e, memory.ValueStride);
         if (memory.Norm != 0)
         {
             Column8.Store(conv, scratch.Convolution, at, row, rows);
             return;
         }
 
-        Column8 local = Column8.Load(scratch.Local, at, row, tile.Count), global = Column8.Load(scratch.Global, at, row, tile.Count);
-        Column8.Store(Column8.Joined(memory.Alpha(terms.Alpha), global, local, conv), output.Data, tile.Token * output.Stride + head * memory.ValueDim + e, output.Stride, rows);
+        Column8 local = Column8.Load(scratch.Local, at, row, strip.Rows), global = Column8.Load(scratch.Global, at, row, strip.Rows);
+        Column8.Store(Column8.Joined(memory.Alpha(terms.Alpha), global, local, conv), output.Data, strip.Token * output.Stride + head * memory.ValueDim + e, output.Stride, rows);
     }
 
     /// <summary>The convolution of eight rows, from the last one's own value backwards: those that the first rows do not see yet, those that all see, those that the last ones have passed.</summary>
@@ -404,7 +405,7 @@ public sealed partial class IlgpuBackend
     /// <summary>The launchers, and scratch memory that one call fills and reads.</summary>
     private sealed class FlashKernels : IDisposable
     {
-        public readonly FlashSize One = new(), Eight = new();
+        public readonly FlashSize One = new(), Eight = new(), Many = new();
         public Action<AcceleratorStream, Index1D, Rows, Rows, Rows, StepView, FlashMemory, FlashScratch, int, int>? Store;
         public Action<AcceleratorStream, KernelConfig, ArrayView<int>, FlashMemory, FlashScratch, int, int>? Run;
         public Action<AcceleratorStream, KernelConfig, Rows, FlashTerms, ArrayView<int>, FlashMemory, FlashScratch, int>? RunTaps;

@@ -69,13 +69,13 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
 {
     private readonly IlgpuBuffer _state;
     private IlgpuBuffer _keys, _values;
-    private int _pendingCapacity;
+    private int _pendingCapacity = FlashTile.StripRows;     // eight rows are read together, the last ones of a block too
 
     public IlgpuFlashLayer(IlgpuState owner, int index) : base(owner, index)
     {
         _state = Buffer(Spec.Global ? (long)owner.Slots * Spec.KeyValueHeads * Spec.HeadDim * Spec.ValueDim : 1);
-        _keys = Keys(0);
-        _values = Values(0);
+        _keys = Keys(_pendingCapacity);
+        _values = Values(_pendingCapacity);
     }
 
     public FlashTiles Tiles => ((IlgpuState)Owner).FlashTiles(Spec.GroupSize);

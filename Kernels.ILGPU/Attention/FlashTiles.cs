@@ -5,7 +5,7 @@ namespace Treeline.Kernels.ILGPU;
 
 /// <summary>What a step asks of grouped attention, cut into tiles on the host; the same for all layers of a group size. Uploaded once a step.</summary>
 /// <remarks>
-/// A step runs in rounds: round r has the tokens of the r-th group that a moving entry touches, and round 0 the verified trees too. A tile is up to 8 neighbouring tokens
+/// A step runs in rounds: round r has the tokens of the r-th group that a moving entry touches, and round 0 the verified trees too. A tile is neighbouring tokens
 /// of one entry and round. A node of a tree that lies past the block's end is in no tile (<see cref="Crossing"/>).
 /// </remarks>
 internal sealed class FlashTiles(IlgpuBackend backend, int groupSize) : IDisposable
@@ -78,16 +78,16 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize) : IDisposa
                 (first, end) = (Math.Min(first, entry.Offset + from), Math.Max(end, entry.Offset + to));
                 if (kind == 0 && entry.Moves && to == (number + 1) * groupSize - tail) _closing.Add(entry.Slot);
                 if (kind != (to - from == 1 ? 0 : entry.Moves ? 1 : 2)) continue;
-                int rows = kind == 0 ? 1 : FlashTile.MostRows;
+                int rows = kind == 0 ? 1 : kind == 1 ? FlashTile.RunRows : FlashTile.TreeRows;
                 for (int row = from; row < to; row += rows)
                 {
                     int count = Math.Min(rows, to - row);
-                    int shared = entry.Moves ? (tail + row) % groupSize : tail, fresh = entry.Moves ? count : row + count;
+                    int shared = entry.Moves ? (tail + row) % groupSize : tail;
                     ReadOnlySpan<int> tile = entry.Moves
                         ? [entry.Slot, entry.Offset + row, count, -1, shared, shared, row]
                         : [entry.Slot, entry.Offset + row, count, Within(entry, row, count, tail), shared, groupSize, ~row];
                     _ints.AddRange(tile);
-                    most = Math.Max(most, shared + fresh);
+                    most = Math.Max(most, entry.Moves ? groupSize : groupSize + row + count);
                 }
             }
 
@@ -114,7 +114,7 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize) : IDisposa
 /// <summary>Tiles of one kind that a round has.</summary>
 /// <param name="First">The first one's index.</param>
 /// <param name="Count">How many.</param>
-/// <param name="MostKeys">Keys of the one that has most.</param>
+/// <param name="MostKeys">As many keys as the one that has most may have at any length, so that scratch does not grow from token to token.</param>
 internal readonly record struct FlashTileRange(int First, int Count, int MostKeys);
 
 /// <summary>One round of a step.</summary>
@@ -133,8 +133,17 @@ internal readonly struct FlashTile(ArrayView<int> ints, int index)
 {
     public const int Ints = 7;
 
-    /// <summary>The most rows that a tile has.</summary>
-    public const int MostRows = 8;
+    /// <summary>Rows of a tile of an entry that moves.</summary>
+    public const int RunRows = 32;
+
+    /// <summary>Rows of a tile of a tree.</summary>
+    public const int TreeRows = 8;
+
+    /// <summary>Rows of an entry that moves which are finished together.</summary>
+    public const int StripRows = 8;
+
+    /// <summary>Strips of a tile.</summary>
+    public const int Strips = RunRows / StripRows;
 
     public readonly int Slot = ints[index * Ints];
 
@@ -160,6 +169,36 @@ internal readonly struct FlashTile(ArrayView<int> ints, int index)
 
     /// <summary>Keys that a tile has scores for: the shared ones, then its rows or the nodes up to its last row.</summary>
     public int Keys => Shared + Count + (First >= 0 ? 0 : Node);
+}
+
+/// <summary>Eight rows of a tile of an entry that moves; one that begins past the tile's end has no rows, and stands for the first.</summary>
+internal readonly struct FlashStrip
+{
+    public readonly int Slot;
+
+    /// <summary>The tile's first row's place.</summary>
+    public readonly int TilePlace;
+
+    /// <summary>Its first row in the tile.</summary>
+    public readonly int Row;
+
+    public readonly int Rows;
+
+    /// <summary>Its first row's token in the step, and place.</summary>
+    public readonly int Token;
+
+    public readonly int Place;
+
+    public FlashStrip(FlashTile tile, int number)
+    {
+        int left = tile.Count - number * FlashTile.StripRows;
+        Slot = tile.Slot;
+        TilePlace = tile.Shared;
+        Row = left > 0 ? number * FlashTile.StripRows : 0;
+        Rows = left <= 0 ? 0 : left < FlashTile.StripRows ? left : FlashTile.StripRows;
+        Token = tile.Token + Row;
+        Place = tile.Shared + Row;
+    }
 }
 
 /// <summary>How a launch's local weights lie: rows in a tile, keys that each tile has room for.</summary>
