@@ -96,15 +96,10 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     {
         if (_disposed) return;
         _disposed = true;
+        if (disposing) _backend.WaitQuietly();              // before somebody else's memory is free again, too
         if (_owner is null) return;
-        if (!disposing)
-        {
-            _owner.Drop(_memory);
-            return;
-        }
-
-        _backend.WaitQuietly();
-        _owner.GiveBack(_memory);
+        if (disposing) _owner.GiveBack(_memory);
+        else _owner.Drop(_memory);
     }
 
     private void CudaCopy(nint to, nint from, int bytes)

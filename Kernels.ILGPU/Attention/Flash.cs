@@ -71,7 +71,7 @@ public sealed partial class IlgpuBackend
             {
                 Load(ref size.Score, FlashScoreKernel<TColumn>)(
                     Stream, new(new Index3D(count, spec.QueryHeads, (range.MostKeys + keyLanes - 1) / keyLanes), new Index3D(keyLanes, 1, 1)),
-                    call.Tiles, call.Memory, call.Scratch.With(_flash.Weights(this, count * weights)), range.First + first, range.MostKeys);
+                    call.Tiles, call.Memory, call.Scratch.With(_flash.Weights(this, count * weights + Tile.Size)), range.First + first, range.MostKeys);
             }
 
             FlashScratch scratch = call.Scratch.With(_flash.Weights(this, spec.Local == LocalKind.None ? 1 : count * weights));
@@ -423,7 +423,7 @@ public sealed partial class IlgpuBackend
             long outputs = tokens * spec.QueryHeads * spec.ValueDim;
             return new FlashScratch(
                 (_queries ??= new(backend)).Reserve(tokens * spec.QueryHeads * spec.HeadDim),
-                Weights(backend, 1),
+                default,
                 (_local ??= new(backend)).Reserve(outputs),
                 (_global ??= new(backend)).Reserve(outputs),
                 (_convolution ??= new(backend)).Reserve(spec.Norm == OutputNorm.None ? 1 : outputs));

@@ -42,19 +42,19 @@ public sealed partial class IlgpuBackend
     private KernelConfig LinearGrid(LinearShape shape, int rows)
     {
         int lanes = Lanes(shape.Outputs);
-        return new(new Index3D((shape.Outputs + lanes - 1) / lanes, (shape.Rows + rows - 1) / rows, 1), new Index3D(lanes, 1, 1));
+        return new(new Index3D((shape.Rows + rows - 1) / rows, (shape.Outputs + lanes - 1) / lanes, 1), new Index3D(lanes, 1, 1));      // CUDA takes 65,535 groups on the second axis
     }
 
     /// <summary>Threads of a group whose lanes run over channels: whole warps, as many as the channels need, no more than the device takes.</summary>
     private int Lanes(int channels) => Math.Min(Math.Min(256, Accelerator.MaxNumThreadsPerGroup), (channels + 31) / 32 * 32);
 
-    // A group a tile of rows and 256 outputs, a thread an output: neighbouring outputs lie side by side in the weight. Each output is one chain over the inputs in order, the bias last.
+    // A group a tile of rows and its lanes' outputs, a thread an output: neighbouring outputs lie side by side in the weight. Each output is one chain over the inputs in order, the bias last.
     private static void LinearKernel<TColumn, T, TStored>(Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)
         where TColumn : unmanaged, IColumn<TColumn> where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
         ArrayView<float> tile = SharedMemory.Allocate<float>(Tile.Size);
-        int column = Grid.IdxX * Group.DimX + Group.IdxX, read = Math.Min(column, shape.Outputs - 1);
-        int row = Grid.IdxY * TColumn.Rows, rows = Math.Min(TColumn.Rows, shape.Rows - row), whole = shape.Inputs - shape.Inputs % Tile.Steps;
+        int column = Grid.IdxY * Group.DimX + Group.IdxX, read = Math.Min(column, shape.Outputs - 1);
+        int row = Grid.IdxX * TColumn.Rows, rows = Math.Min(TColumn.Rows, shape.Rows - row), whole = shape.Inputs - shape.Inputs % Tile.Steps;
         TColumn sums = default;
         for (int i = 0; i < whole; i += Tile.Steps)
         {
@@ -84,7 +84,7 @@ public sealed partial class IlgpuBackend
     // A row-major weight as it lies, a thread an output of one row: the same chain, read across.
     private static void LinearInPlaceKernel(Rows input, Rows weight, Rows bias, Rows output, LinearShape shape)
     {
-        int column = Grid.IdxX * Group.DimX + Group.IdxX, row = Grid.IdxY;
+        int column = Grid.IdxY * Group.DimX + Group.IdxX, row = Grid.IdxX;
         if (column >= shape.Outputs) return;
         float sum = 0;
         for (int i = 0; i < shape.Inputs; i++) sum = Fused.MultiplyAdd(input[row, i], weight[column, i], sum);
