@@ -17,7 +17,8 @@ usage: ./build.sh VERB [ARGS]
                    the packages; prints the time of each part
   treeline ARGS…   runs the command line tool, building it first where it is out of date
   bench            prints ratios against the machine's own limits (under a minute); `bench memory` follows one
-                   sequence to its 50,000th token; any other arguments go to BenchmarkDotNet (`bench --list flat`)
+                   sequence to its 50,000th token, `bench device opencl:0` compares a device with the CPU backend;
+                   any other arguments go to BenchmarkDotNet (`bench --list flat`)
   pack             makes the packages in artifacts/packages and looks into them
   gpu-check        packs artifacts/treeline-gpu-check.tar.xz, which checks a GPU on a machine without .NET (docs/gpu-check.md)
   ptx-report       writes docs/ptx-report.md: what NVIDIA's assembler makes of every kernel
@@ -49,7 +50,7 @@ pack() {
     rm -rf artifacts/packages
     dotnet pack Treeline.slnx -c Release -o artifacts/packages -v quiet --nologo -tl:off -clp:ErrorsOnly
     local package name version
-    for name in Treeline.Kernels Treeline; do
+    for name in Treeline.Kernels Treeline.Kernels.ILGPU Treeline; do
         version=$(sed -n 's:.*<Version>\(.*\)</Version>.*:\1:p' Directory.Build.props)
         package=artifacts/packages/$name.$version
         grep -aq 'README.md' "$package.nupkg" && grep -aq "lib/net10.0/$name.xml" "$package.nupkg" && grep -aq "lib/net10.0/$name.pdb" "$package.snupkg" ||
@@ -161,8 +162,10 @@ test_quick() {
     ((failed > 0)) || suite 300 'tests, quick tier' '' -trait- tier=full
 }
 
-# The kernels on OpenCL, where there is a device (PoCL makes one of the CPU).
+# The kernels on ILGPU's own accelerator, small shapes only, and on OpenCL, where there is a device (PoCL makes one of the CPU).
 test_ilgpu() {
+    suite 900 'attention on ilgpu-cpu' TREELINE_TEST_BACKENDS=ilgpu-cpu -class '*.GoldenAttentionTests' -class '*.ExactnessTests' \
+        -method- '*.Trees_are_exact_at_every_place_in_a_block' -method- '*.The_other_entries_*' -method- '*.Fork_rewind_*' -method- '*.Advance_does_not_*' -trait- tier=full
     if [[ -z ${TREELINE_REQUIRE_OPENCL:-} ]] && ! ls /etc/OpenCL/vendors/*.icd >/dev/null 2>&1; then
         say '---- opencl:0: skipped, no OpenCL here (on Debian: apt-get install pocl-opencl-icd ocl-icd-libopencl1)'
     else

@@ -1,3 +1,4 @@
+using System.Numerics;
 using System.Runtime.InteropServices;
 using global::ILGPU;
 
@@ -19,7 +20,7 @@ internal sealed class DeviceArray<T>(IlgpuBackend backend) : IDisposable where T
         {
             _buffer?.Dispose();                             // waits for what reads it
             (_buffer, _length) = (null, 0);
-            long length = Math.Max(count, 16);
+            long length = count < 1 << 20 ? (long)BitOperations.RoundUpToPowerOf2((ulong)Math.Max(count, 16)) : count;     // small ones grow rarely
             _buffer = new IlgpuBuffer(backend, checked(length * Interop.SizeOf<T>()));
             _length = length;
         }

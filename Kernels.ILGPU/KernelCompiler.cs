@@ -12,13 +12,17 @@ namespace Treeline.Kernels.ILGPU;
 /// <summary>Compiles kernels, and says what a compiler has against one.</summary>
 internal static class KernelCompiler
 {
+    // Threads of a group where a kernel runs once for each index. ILGPU would take the most that a device has: 4,096 on PoCL, so that a few thousand indices run on one core.
+    private const int IndexGroup = 128;
+
     /// <summary>A kernel's launcher.</summary>
     /// <exception cref="KernelCompilationException">It cannot be compiled; the device stays usable.</exception>
     public static T Compile<T>(Device device, MethodInfo kernel) where T : Delegate
     {
         try
         {
-            return TakesIndex(kernel) ? device.Accelerator.LoadAutoGroupedKernel<T>(kernel) : device.Accelerator.LoadKernel<T>(kernel);
+            if (!TakesIndex(kernel)) return device.Accelerator.LoadKernel<T>(kernel);
+            return device.Accelerator.LoadImplicitlyGroupedKernel<T>(kernel, Math.Min(IndexGroup, device.Accelerator.MaxNumThreadsPerGroup));
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {

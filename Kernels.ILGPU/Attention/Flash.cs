@@ -67,14 +67,15 @@ public sealed partial class IlgpuBackend
         for (int first = 0; first < range.Count; first += atOnce)
         {
             int count = Math.Min(atOnce, range.Count - first);
+            // Eight keys are read together, also where fewer are left: their weights lie behind the others and reach no row that is kept.
+            FlashScratch scratch = call.Scratch.With(_flash.Weights(this, spec.Local == LocalKind.None ? 1 : count * weights + Tile.Size));
             if (spec.Local != LocalKind.None)
             {
                 Load(ref size.Score, FlashScoreKernel<TColumn>)(
                     Stream, new(new Index3D(count, spec.QueryHeads, (range.MostKeys + keyLanes - 1) / keyLanes), new Index3D(keyLanes, 1, 1)),
-                    call.Tiles, call.Memory, call.Scratch.With(_flash.Weights(this, count * weights + Tile.Size)), range.First + first, range.MostKeys);
+                    call.Tiles, call.Memory, scratch, range.First + first, range.MostKeys);
             }
 
-            FlashScratch scratch = call.Scratch.With(_flash.Weights(this, spec.Local == LocalKind.None ? 1 : count * weights));
             var group = new Index3D(lanes, 1, 1);
             Load(ref size.Share, FlashShareKernel<TColumn>)(
                 Stream, new(new Index3D(count, spec.QueryHeads, spec.ValueDim / lanes), group), call.Tiles, call.Memory, scratch, range.First + first, range.MostKeys);

@@ -20,6 +20,9 @@ internal static class BackendsUnderTest
     /// <summary>Names and variants whose results depend on a token's path alone, bit for bit.</summary>
     public static string[] Lossless { get; } = [.. Names.Concat(Variants).Where(IsLossless)];
 
+    /// <summary>True for ILGPU's own accelerator, which is a thousand times slower than the others: small cases and one seed there.</summary>
+    public static bool IsForDebugging(string name) => name == "ilgpu-cpu";
+
     /// <summary>Opens a backend or a variant of one.</summary>
     public static KernelBackend Open(string name)
     {
