@@ -249,7 +249,8 @@ public sealed partial class IlgpuBackend
         if (memory.Local != 0) local = FlashRunOwn(local, scratch.Weights, weights + keys * FlashTile.RunRows, memory.Values, values + (long)keys * stride, stride);
         for (int c = channels - channels % Tile.Steps; c < channels; c++)
         {
-            if (Group.IdxX < FlashTile.StripRows) shared[Group.IdxX] = scratch.Queries[((long)(strip.Token + Math.Max(0, Math.Min(Group.IdxX, strip.Rows - 1))) * memory.QueryHeads + head) * memory.HeadDim + c];
+            for (int t = Group.IdxX; t < FlashTile.StripRows; t += Group.DimX)
+                shared[t] = scratch.Queries[((long)(strip.Token + Math.Max(0, Math.Min(t, strip.Rows - 1))) * memory.QueryHeads + head) * memory.HeadDim + c];
             Group.Barrier();
             global = Column8.Plus(global, shared, 0, memory.State[memory.StateRow(strip.Slot, kv, c) + e]);
             Group.Barrier();
