@@ -18,9 +18,6 @@ internal interface IColumn<TSelf> where TSelf : unmanaged, IColumn<TSelf>
     /// <summary>x[r] + y.</summary>
     static abstract TSelf Sum(TSelf x, float y);
 
-    /// <summary>from[at + r · stride] for the first rows, 0 for the others.</summary>
-    static abstract TSelf Load(ArrayView<float> from, long at, long stride, int rows);
-
     /// <summary>to[at + r · stride] = x[r] for the rows whose bit is set.</summary>
     static abstract void Store(TSelf x, ArrayView<float> to, long at, long stride, uint rows);
 
@@ -43,8 +40,6 @@ internal struct Column1 : IColumn<Column1>
     public static Column1 Plus(Column1 sums, ArrayView<float> tile, int at, float x) => new() { R0 = Fused.MultiplyAdd(tile[at], x, sums.R0) };
 
     public static Column1 Sum(Column1 x, float y) => new() { R0 = x.R0 + y };
-
-    public static Column1 Load(ArrayView<float> from, long at, long stride, int rows) => new() { R0 = rows > 0 ? from[at] : 0 };
 
     public static void Store(Column1 x, ArrayView<float> to, long at, long stride, uint rows)
     {
@@ -110,6 +105,7 @@ internal struct Column8 : IColumn<Column8>
         R7 = x.R7 + y,
     };
 
+    /// <summary>from[at + r · stride] for the first rows, 0 for the others.</summary>
     public static Column8 Load(ArrayView<float> from, long at, long stride, int rows) => new()
     {
         R0 = rows > 0 ? from[at] : 0,
@@ -163,6 +159,7 @@ internal struct Column32 : IColumn<Column32>
 
     public static Column32 Sum(Column32 x, float y) => new() { A = Column8.Sum(x.A, y), B = Column8.Sum(x.B, y), C = Column8.Sum(x.C, y), D = Column8.Sum(x.D, y) };
 
+    /// <summary>from[at + r · stride] for the first rows, 0 for the others.</summary>
     public static Column32 Load(ArrayView<float> from, long at, long stride, int rows) => new()
     {
         A = Column8.Load(from, at, stride, rows),

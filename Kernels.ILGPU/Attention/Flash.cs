@@ -273,7 +273,7 @@ public sealed partial class IlgpuBackend
         return Column8.PlusRows(local, weights, weight + 7 * FlashTile.RunRows, values[own + 7 * stride], 7, 8);
     }
 
-    // Their convolution, and the three terms joined. (A kernel of its own: OpenCL compilers for CPUs take many times as long over both together.)
+    // Their convolution, and the three terms joined. (A kernel of its own: an OpenCL compiler for CPUs took 12 s over both together.)
     private static void FlashRunTapsKernel(Rows output, FlashTerms terms, ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile)
     {
         int head = Grid.IdxY, kv = memory.KeyValueHead(head), e = Grid.IdxZ * Group.DimX + Group.IdxX, row = memory.QueryHeads * memory.ValueDim;
