@@ -12,6 +12,6 @@ public static class BackendProviders
 
         public IEnumerable<BackendInfo> Discover() => Devices.Discover(family, new BackendOptions().AcceptWithoutGenericAddressSpace);
 
-        public KernelBackend Open(string name, BackendOptions options) => Devices.Open(family, name, options.AcceptWithoutGenericAddressSpace);
+        public KernelBackend Open(string name, BackendOptions options) => Devices.Open(family, name, options);
     }
 }

@@ -3,14 +3,18 @@ using System.Linq.Expressions;
 using System.Reflection;
 using global::ILGPU;
 using global::ILGPU.Runtime;
+using global::ILGPU.Runtime.Cuda;
 
 namespace Treeline.Kernels.ILGPU;
 
 /// <summary>An open device with its compiled kernels: one backend has it at a time, the next one finds the kernels compiled.</summary>
-internal sealed class Device(string name, Context context, Accelerator accelerator, bool withConsent)
+internal sealed class Device(string name, Context context, Accelerator accelerator, bool withConsent, bool inPrimaryContext = false)
 {
     private readonly Dictionary<MethodInfo, Delegate> _launchers = [];
     private readonly List<KernelUse> _kernels = [];
+    private CuBlasProduct? _cuBlas;
+    private string _whyNoCuBlas = "";
+    private bool _askedForCuBlas;
 
     public string Name => name;
 
@@ -21,11 +25,29 @@ internal sealed class Device(string name, Context context, Accelerator accelerat
 
     public DeviceMemory Memory { get; } = new(name, accelerator);
 
-    /// <summary>True where it was opened for somebody who accepts it without generic address space.</summary>
+    /// <summary>True where only those get it who accept it without generic address space.</summary>
     public bool WithConsent => withConsent;
+
+    /// <summary>True where it works in the primary context of a CUDA device.</summary>
+    public bool InPrimaryContext => inPrimaryContext;
 
     /// <summary>The kernels compiled so far, in order.</summary>
     public IReadOnlyList<KernelUse> Kernels => _kernels;
+
+    /// <summary>cuBLAS, opened for the first backend that asks, null where the device has none.</summary>
+    /// <param name="whyNot">Why not, empty where it has.</param>
+    public CuBlasProduct? CuBlas(out string whyNot)
+    {
+        if (!_askedForCuBlas && accelerator is CudaAccelerator cuda)
+        {
+            _askedForCuBlas = true;
+            _cuBlas = CuBlasProduct.Open(cuda, out _whyNoCuBlas);
+            if (_cuBlas is not null) _kernels.Add(_cuBlas.Use);
+        }
+
+        whyNot = _whyNoCuBlas;
+        return _cuBlas;
+    }
 
     /// <summary>Who has the device now, and is told of failed launches.</summary>
     public IlgpuBackend? Backend { get; set; }
@@ -49,10 +71,12 @@ internal sealed class Device(string name, Context context, Accelerator accelerat
     {
         try
         {
+            _cuBlas?.Dispose();
+            if (inPrimaryContext) PrimaryContext.Release((CudaAccelerator)accelerator);
             accelerator.Dispose();
             context.Dispose();
         }
-        catch (AcceleratorException)
+        catch (Exception e) when (e is AcceleratorException or CuBlasException)
         {
             // The driver refuses to free what a lost device had; there is nothing more to do.
         }

@@ -11,7 +11,7 @@ namespace Treeline.Kernels.ILGPU;
 internal static class Devices
 {
     private static readonly Lock Gate = new(), Listing = new();
-    private static readonly Dictionary<string, Stack<Device>> Idle = [];
+    private static readonly Dictionary<(string Name, bool WithConsent, bool InPrimaryContext), Stack<Device>> Idle = [];
 
     /// <summary>ILGPU's own CPU accelerator: one multiprocessor of 32 threads, so that groups of 32 fit.</summary>
     private static readonly CPUDevice Cpu = new(32, 32, 1);
@@ -40,12 +40,12 @@ internal static class Devices
 
     /// <summary>Opens a device.</summary>
     /// <exception cref="BackendUnavailableException">There is none of that name, or it cannot be used; the message says why.</exception>
-    public static IlgpuBackend Open(string family, string name, bool acceptWithoutGenericAddressSpace)
+    public static IlgpuBackend Open(string family, string name, BackendOptions options)
     {
-        Device device = TakeIdle(name, acceptWithoutGenericAddressSpace) ?? OpenDevice(family, name, acceptWithoutGenericAddressSpace);
+        Device device = TakeIdle(name, options) ?? OpenDevice(family, name, options);
         try
         {
-            return new IlgpuBackend(device);
+            return new IlgpuBackend(device, options);
         }
         catch (AcceleratorException e)
         {
@@ -60,23 +60,30 @@ internal static class Devices
     {
         lock (Gate)
         {
-            if (!Idle.TryGetValue(device.Name, out Stack<Device>? idle)) Idle[device.Name] = idle = new Stack<Device>();
+            var kind = (device.Name, device.WithConsent, device.InPrimaryContext);
+            if (!Idle.TryGetValue(kind, out Stack<Device>? idle)) Idle[kind] = idle = new Stack<Device>();
             idle.Push(device);
         }
     }
 
-    private static Device? TakeIdle(string name, bool acceptWithoutGenericAddressSpace)
+    private static Device? TakeIdle(string name, BackendOptions options)
     {
         lock (Gate)
         {
-            // One that was opened with consent is not handed to those who have not given it.
-            return Idle.TryGetValue(name, out Stack<Device>? idle) && idle.TryPeek(out Device? device) && (acceptWithoutGenericAddressSpace || !device.WithConsent) ? idle.Pop() : null;
+            // One that needs consent is not handed to those who have not given it.
+            foreach (bool withConsent in options.AcceptWithoutGenericAddressSpace ? (bool[])[false, true] : [false])
+                if (Idle.TryGetValue((name, withConsent, IsPrimary(name, options)), out Stack<Device>? idle) && idle.TryPop(out Device? device)) return device;
+            return null;
         }
     }
 
-    private static Device OpenDevice(string family, string name, bool acceptWithoutGenericAddressSpace)
+    private static bool IsPrimary(string name, BackendOptions options) => options.PrimaryContext && name.StartsWith("cuda", StringComparison.Ordinal);
+
+    private static Device OpenDevice(string family, string name, BackendOptions options)
     {
+        bool accepts = options.AcceptWithoutGenericAddressSpace;
         string? refused = null;
+        bool needsConsent = false;
         Context? context = null;
         try
         {
@@ -86,25 +93,30 @@ internal static class Devices
                 {
                     if (Name(family, index) != name) return false;
                     refused = whyNot;
+                    needsConsent = device is CLDevice { Capabilities.GenericAddressSpace: false };
                     return whyNot.Length == 0;
-                }, acceptWithoutGenericAddressSpace);
+                }, accepts);
             // A context that was given no device has ILGPU's CPU accelerator.
             AcceleratorType type = family switch { "cuda" => AcceleratorType.Cuda, "opencl" => AcceleratorType.OpenCL, _ => AcceleratorType.CPU };
             global::ILGPU.Runtime.Device? chosen = family == "ilgpu-cpu" && name != family ? null : context.Devices.FirstOrDefault(device => device.AcceleratorType == type);
             if (chosen is not null)
             {
                 Fused.Register(context);
-                return new Device(name, context, chosen.CreateAccelerator(context), acceptWithoutGenericAddressSpace);
+                Accelerator accelerator = chosen.CreateAccelerator(context);
+                bool isPrimary = IsPrimary(name, options);
+                if (isPrimary) PrimaryContext.Adopt((CudaAccelerator)accelerator);
+                return new Device(name, context, accelerator, needsConsent, isPrimary);
             }
         }
-        catch (Exception e) when (IsDriverFailure(e))
+        catch (Exception e)
         {
             context?.Dispose();
+            if (!IsDriverFailure(e)) throw;
             throw new BackendUnavailableException($"backend: {name} cannot be opened: {e.Message}", e);
         }
 
         context.Dispose();
-        throw new BackendUnavailableException($"backend: {name}: {refused ?? $"no such device; {WhatThereIs(family, acceptWithoutGenericAddressSpace)}"}");
+        throw new BackendUnavailableException($"backend: {name}: {refused ?? $"no such device; {WhatThereIs(family, accepts)}"}");
     }
 
     /// <summary>A context with the settings of all others and no device: for compiling where there is none.</summary>
@@ -144,9 +156,10 @@ internal static class Devices
         return Context.Create(builder => Settings(builder).OpenCL(device =>
         {
             bool generic = device.Capabilities.GenericAddressSpace;
-            if (!generic && acceptWithoutGenericAddressSpace) GenericAddressSpace.Claim(device);
-            return take(device, index++, generic || acceptWithoutGenericAddressSpace ? ""
+            bool isTaken = take(device, index++, generic || acceptWithoutGenericAddressSpace ? ""
                 : $"it reports no generic address space, which ILGPU asks for; these kernels do without: set BackendOptions.{nameof(BackendOptions.AcceptWithoutGenericAddressSpace)} or TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE=1");
+            if (isTaken && !generic) GenericAddressSpace.Claim(device);
+            return isTaken;
         }));
     }
 }

@@ -1,4 +1,5 @@
 using global::ILGPU.Runtime;
+using global::ILGPU.Runtime.Cuda;
 
 namespace Treeline.Kernels.ILGPU;
 
@@ -7,13 +8,17 @@ namespace Treeline.Kernels.ILGPU;
 public sealed partial class IlgpuBackend : KernelBackend
 {
     private readonly Device _device;
+    private readonly CuBlasProduct? _cuBlas;
+    private readonly string _whyNoCuBlas = "";
     private bool _ended;
 
-    internal IlgpuBackend(Device device)
+    internal IlgpuBackend(Device device, BackendOptions options)
     {
         _device = device;
         Stream = device.Accelerator.CreateStream();
         device.Backend = this;
+        if (options.Lossless) _whyNoCuBlas = "cuBLAS is left out: only lossless kernels were asked for";
+        else _cuBlas = device.CuBlas(out _whyNoCuBlas);
     }
 
     /// <inheritdoc/>
@@ -23,7 +28,7 @@ public sealed partial class IlgpuBackend : KernelBackend
     public override string Description => Devices.Describe(Accelerator.Device);
 
     /// <inheritdoc/>
-    public override bool IsLosslessToTheBit => true;
+    public override bool IsLosslessToTheBit => _cuBlas is null;
 
     /// <summary>ILGPU's accelerator: for programs that queue kernels of their own beside ours.</summary>
     public Accelerator Accelerator => _device.Accelerator;
@@ -106,9 +111,21 @@ public sealed partial class IlgpuBackend : KernelBackend
     }
 
     /// <summary>The exception to throw for an error of the device: out of memory leaves the backend usable, anything else does not.</summary>
-    internal Exception Failed(AcceleratorException e) => DeviceMemory.IsOutOfMemory(e)
+    internal Exception Failed(Exception e) => DeviceMemory.IsOutOfMemory(e)
         ? new OutOfDeviceMemoryException($"{Name}: no memory for the work queued, free {Memory.Free} of {Memory.Total}", e)
         : Fault(e);
+
+    /// <inheritdoc/>
+    protected override string DescribeCore(AttentionSpec spec)
+    {
+        ArgumentNullException.ThrowIfNull(spec);
+        return $"{Name}: {spec.Attention}, lossless to the bit";
+    }
+
+    /// <inheritdoc/>
+    protected override string DescribeCore(WeightForm form) => form == WeightForm.Float32 && _cuBlas is not null
+        ? $"{_cuBlas.Name}, not lossless to the bit"
+        : $"own kernel, lossless to the bit{(Accelerator is CudaAccelerator && _cuBlas is null ? $" ({_whyNoCuBlas})" : "")}";
 
     /// <inheritdoc/>
     protected override void Dispose(bool disposing)

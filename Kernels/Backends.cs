@@ -12,6 +12,14 @@ public sealed record BackendOptions
     /// <summary>True: OpenCL devices that report no generic address space (PoCL before 4) are used all the same; the kernels do without it.</summary>
     /// <remarks>The default is what the environment variable <c>TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE</c> says: 1 for true.</remarks>
     public bool AcceptWithoutGenericAddressSpace { get; init; } = Environment.GetEnvironmentVariable("TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE") == "1";
+
+    /// <summary>True: a CUDA backend works in the device's primary context, where the CUDA runtime and what builds on it (PyTorch) allocate, so that <see cref="KernelBackend.Wrap"/> takes their memory.</summary>
+    /// <remarks>Otherwise each backend has a context of its own: a fault then ends that context alone.</remarks>
+    public bool PrimaryContext { get; init; }
+
+    /// <summary>True: only kernels that are lossless to the bit; on CUDA products then run on this library's kernel where cuBLAS would be faster. <see cref="KernelBackend.Describe(WeightForm)"/> says which runs.</summary>
+    /// <remarks>The default is what the environment variable <c>TREELINE_LOSSLESS</c> says: 1 for true.</remarks>
+    public bool Lossless { get; init; } = Environment.GetEnvironmentVariable("TREELINE_LOSSLESS") == "1";
 }
 
 /// <summary>A backend that may be opened by name.</summary>

@@ -288,6 +288,12 @@ public abstract partial class KernelBackend : IDisposable
     public string Describe(AttentionSpec spec) =>
         Supports(spec, out string why) ? DescribeCore(spec) : $"{Name}: not supported: {why}";
 
+    /// <summary>Says which product <see cref="Linear"/> runs with weights of a form, and whether it is lossless to the bit.</summary>
+    /// <param name="form">The form.</param>
+    /// <exception cref="ArgumentOutOfRangeException">There is no such form.</exception>
+    public string Describe(WeightForm form) =>
+        Enum.IsDefined(form) ? DescribeCore(form) : throw new ArgumentOutOfRangeException(nameof(form), form, "unknown form");
+
     /// <summary>Ends the backend after the work given so far; harmless when repeated. Its tensors, states and layers are unusable from then on.</summary>
     public void Dispose()
     {
@@ -358,6 +364,10 @@ public abstract partial class KernelBackend : IDisposable
         ArgumentNullException.ThrowIfNull(spec);
         return $"{Name}: {spec.Attention}{(IsLosslessToTheBit ? ", lossless to the bit" : "")}";
     }
+
+    /// <summary>Which product runs with weights of a form, without the backend's name.</summary>
+    /// <param name="form">A form that there is.</param>
+    protected virtual string DescribeCore(WeightForm form) => $"own product{(IsLosslessToTheBit ? ", lossless to the bit" : "")}";
 
     /// <summary>Gives the device back.</summary>
     /// <param name="disposing">Always true; there are no finalizers here.</param>

@@ -54,10 +54,16 @@ internal sealed class AttentionLoad : IDisposable
     /// <summary>Moves the sequence on by some tokens of a chunk.</summary>
     public void Advance(int tokens)
     {
+        QueueAdvance(tokens);
+        _backend.Synchronize();
+    }
+
+    /// <summary>The same, without waiting for the device.</summary>
+    public void QueueAdvance(int tokens)
+    {
         _step.Clear();
         _step.Advance(0, tokens);
         Attend();
-        _backend.Synchronize();
     }
 
     public void Dispose()

@@ -7,44 +7,50 @@ namespace Treeline.GpuCheck;
 /// <summary>Times of single ops at the shapes of a 7-billion-parameter model, against what a copy within the device's memory moves in the same run.</summary>
 internal static class MicroBenchmarks
 {
-    private const int Channels = 4096, Inner = 11_008, Heads = 32, HeadDim = 128, GroupSize = 64, Vocabulary = 32_000;
+    private const int Channels = 4096, Inner = 11_008, Heads = 32, HeadDim = 128, GroupSize = 64, Moved = 512, Vocabulary = 32_000;
     private const float Epsilon = 1e-5f;
 
     /// <summary>Measures everything and writes it to a file, anew after every row.</summary>
     /// <returns>0.</returns>
     public static int Run(string backendName, string file)
     {
-        using KernelBackend backend = Backends.Open(backendName);
+        using KernelBackend backend = Backends.Open(backendName, new BackendOptions { Lossless = true });
         using DeviceMeter meter = DeviceMeter.Of(backend);
         double copied = meter.CopiedBytesPerSecond();
         List<Measured> rows = [];
-        void Add(string name, long bytes, double operations, Action call)
+        void Add(string name, long bytes, double operations, Action call, DeviceMeter? other = null)
         {
-            double seconds = meter.Seconds(call);
+            double seconds = (other ?? meter).Seconds(call);
             rows.Add(new Measured(name, seconds * 1e6, bytes, bytes / seconds / copied, operations / seconds / 1e9));
             File.WriteAllText(file, JsonSerializer.Serialize(new Measures(meter.Clock, copied / 1e9, rows), CheckRecord.Indented));
             Console.WriteLine($"measured {name}");
         }
 
-        Products(backend, Add);
+        Products(backend, "", Add);
+        using (KernelBackend other = Backends.Open(backendName, new BackendOptions { Lossless = false }))
+        {
+            using DeviceMeter otherMeter = DeviceMeter.Of(other);
+            if (!other.IsLosslessToTheBit) Products(other, " by the library", Add, otherMeter);
+        }
+
         Rows(backend, Add);
         Selection(backend, Add);
         Attention(backend, Add);
         return 0;
     }
 
-    private delegate void Adder(string name, long bytes, double operations, Action call);
+    private delegate void Adder(string name, long bytes, double operations, Action call, DeviceMeter? other = null);
 
-    private static void Products(KernelBackend backend, Adder add)
+    private static void Products(KernelBackend backend, string how, Adder add, DeviceMeter? meter = null)
     {
-        foreach (WeightForm form in (WeightForm[])[WeightForm.Float32, WeightForm.BFloat16])
+        foreach (WeightForm form in meter is null ? [WeightForm.Float32, WeightForm.BFloat16] : (WeightForm[])[WeightForm.Float32])
         {
             using DeviceTensor weight = backend.Allocate(ElementType.Float32, Inner, Channels);
             using WeightMatrix packed = backend.Pack(weight, form);
             foreach (int rows in (int[])[1, 16, 63, 512])
             {
                 using DeviceTensor input = backend.Allocate(ElementType.Float32, rows, Channels), output = backend.Allocate(ElementType.Float32, rows, Inner);
-                add($"linear {form} {Inner}x{Channels}, {rows} rows", packed.Bytes + Bytes(input, output), 2.0 * rows * Channels * Inner, () => backend.Linear(input, packed, null, output));
+                add($"linear {form}{how} {Inner}x{Channels}, {rows} rows", packed.Bytes + Bytes(input, output), 2.0 * rows * Channels * Inner, () => backend.Linear(input, packed, null, output), meter);
             }
         }
     }
@@ -75,6 +81,13 @@ internal static class MicroBenchmarks
         {
             string name = spec.Attention == "flash" ? "augmented" : spec.Attention;
             if (!backend.Supports(spec, out string why)) throw new NotSupportedException($"{name}: {why}");
+            if (spec.Attention == "flash")
+            {
+                using var moving = new AttentionLoad(backend, spec, 0);
+                double work = 2.0 * Moved * Heads * (GroupSize + 1 + 2.0 * HeadDim) * HeadDim;
+                add($"{name}, {Moved} tokens moved", 4L * Moved * Heads * HeadDim * sizeof(float), work, () => moving.QueueAdvance(Moved));
+            }
+
             foreach (int past in (int[])[1000, 8000])
             {
                 using var load = new AttentionLoad(backend, spec, past);

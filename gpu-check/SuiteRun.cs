@@ -14,14 +14,16 @@ internal static class SuiteRun
     /// <param name="backends">What takes the place of the usual backends: a name, or several with commas.</param>
     /// <param name="folder">Where the runner's report goes.</param>
     /// <param name="limit">A suite that takes longer is stopped, and has failed.</param>
+    /// <param name="lossless">True: kernels that are lossless to the bit alone, whose tests of bits run with the others; false: also a library's products where the device has one.</param>
     /// <param name="filter">Which tests.</param>
-    public static SuitePart Run(string name, string backends, string folder, TimeSpan limit, params string[] filter)
+    public static SuitePart Run(string name, string backends, string folder, TimeSpan limit, bool lossless, params string[] filter)
     {
         string report = Path.Combine(folder, $"{name.Replace(' ', '-')}.xml");
         File.Delete(report);
         // Two classes at a time, as on the machines where the suite is known to pass: the device is one.
         var start = new ProcessStartInfo(Program, ["-noColor", "-noLogo", "-noAutoReporters", "-maxThreads", "2", "-result-xml", report, "-trait-", "needs=sdk", .. filter]);
         start.Environment["TREELINE_TEST_BACKENDS"] = backends;
+        start.Environment["TREELINE_LOSSLESS"] = lossless ? "1" : "0";
         long began = Stopwatch.GetTimestamp();
         using Process process = Process.Start(start)!;
         bool ended = process.WaitForExit(limit);

@@ -8,7 +8,7 @@ namespace Treeline.Cli.Commands;
 /// <summary>What there is to compute with.</summary>
 internal sealed class InfoCommand : ToolCommand<AnswerSettings>
 {
-    private sealed record Opened(string Name, string Description, bool IsGpu, bool IsLossless, IReadOnlyList<(string Attention, bool IsSupported, string How)> Attentions, string WhyNot);
+    private sealed record Opened(string Name, string Description, bool IsGpu, bool IsLossless, string Products, IReadOnlyList<(string Attention, bool IsSupported, string How)> Attentions, string WhyNot);
 
     private static int VectorBits =>
         Vector512.IsHardwareAccelerated ? 512 : Vector256.IsHardwareAccelerated ? 256 : Vector128.IsHardwareAccelerated ? 128 : 0;
@@ -24,9 +24,9 @@ internal sealed class InfoCommand : ToolCommand<AnswerSettings>
 
     private static Opened Open(BackendInfo info)
     {
-        if (!info.IsUsable) return new Opened(info.Name, info.Description, info.IsGpu, false, [], info.WhyNot);
+        if (!info.IsUsable) return new Opened(info.Name, info.Description, info.IsGpu, false, "", [], info.WhyNot);
         using KernelBackend backend = Backends.Open(info.Name);
-        return new Opened(info.Name, backend.Description, info.IsGpu, backend.IsLosslessToTheBit,
+        return new Opened(info.Name, backend.Description, info.IsGpu, backend.IsLosslessToTheBit, backend.Describe(WeightForm.Float32),
             [.. AttentionKinds.Of(8, 2, 64, 64).Select(kind => (kind.Name, backend.Supports(kind.Spec, out _), backend.Describe(kind.Spec)))], "");
     }
 
@@ -47,6 +47,7 @@ internal sealed class InfoCommand : ToolCommand<AnswerSettings>
             }
 
             output.WriteLine(backend.IsLossless ? "  lossless to the bit: tree decoding gives the text of one token at a time, always" : "  not lossless to the bit");
+            output.WriteLine($"  products of float32: {backend.Products}");
             Columns.Write(output, [.. backend.Attentions.Select(attention => new[] { $"  {attention.Attention}", attention.How })]);
         }
     }
@@ -73,6 +74,7 @@ internal sealed class InfoCommand : ToolCommand<AnswerSettings>
             json.WriteString("why_not", backend.WhyNot);
             json.WriteBoolean("gpu", backend.IsGpu);
             json.WriteBoolean("lossless_to_the_bit", backend.IsLossless);
+            json.WriteString("float32_products", backend.Products);
             json.WriteStartArray("attentions");
             foreach ((string attention, bool isSupported, string how) in backend.Attentions)
             {

@@ -1,5 +1,6 @@
 using global::ILGPU;
 using global::ILGPU.Runtime;
+using global::ILGPU.Runtime.Cuda;
 
 namespace Treeline.Kernels.ILGPU;
 
@@ -9,6 +10,7 @@ public sealed partial class IlgpuBackend
     private readonly LinearKernels<ushort> _linearBFloat16 = new(), _linearFloat16 = new();
     private readonly LinearKernels<byte> _linearInt8 = new(), _linearInt4 = new();
     private Action<AcceleratorStream, KernelConfig, Rows, Rows, Rows, Rows, LinearShape>? _linearInPlace;
+    private Action<AcceleratorStream, Index1D, Rows, Rows, LinearShape>? _linearBias;
 
     /// <inheritdoc/>
     protected override void LinearCore(DeviceTensor input, WeightMatrix weight, DeviceTensor? bias, DeviceTensor output)
@@ -27,6 +29,7 @@ public sealed partial class IlgpuBackend
             case WeightForm.Float16: Multiply<ushort, Float16Weight>(_linearFloat16, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
             case WeightForm.Int8: Multiply<byte, Int8Weight>(_linearInt8, x, packed.Data, scales, b, y, shape); break;
             case WeightForm.Int4: Multiply<byte, Int4Weight>(_linearInt4, x, packed.Data, scales, b, y, shape); break;
+            case WeightForm.Float32 when _cuBlas is not null && CuBlasProduct.Takes(shape, x, y): MultiplyByCuBlas(x, packed.Data.Cast<float>(), b, y, shape); break;
             default: Multiply<float, Float32Weight>(_linear, x, packed.Data.Cast<float>(), scales, b, y, shape); break;
         }
     }
@@ -37,6 +40,20 @@ public sealed partial class IlgpuBackend
         if (shape.Rows == 1) Load(ref kernels.One, LinearKernel<Column1, T, TStored>)(Stream, LinearGrid(shape, 1), input, weight, scales, bias, output, shape);
         else if (shape.Rows <= 8) Load(ref kernels.Few, LinearKernel<Column8, T, TStored>)(Stream, LinearGrid(shape, 8), input, weight, scales, bias, output, shape);
         else Load(ref kernels.Many, LinearKernel<Column32, T, TStored>)(Stream, LinearGrid(shape, 32), input, weight, scales, bias, output, shape);
+    }
+
+    // The bias lies in the output before the product is added to it: the library has no bias of its own.
+    private void MultiplyByCuBlas(Rows input, ArrayView<float> weight, Rows bias, Rows output, LinearShape shape)
+    {
+        if (shape.HasBias != 0) Load(ref _linearBias, LinearBiasKernel)(Stream, Threads((long)shape.Rows * shape.Outputs), bias, output, shape);
+        try
+        {
+            _cuBlas!.Multiply((CudaStream)Stream, input, weight, output, shape, shape.HasBias);
+        }
+        catch (CuBlasException e)
+        {
+            throw Fault(e);
+        }
     }
 
     private KernelConfig LinearGrid(LinearShape shape, int rows)
@@ -80,6 +97,9 @@ public sealed partial class IlgpuBackend
 
     /// <summary>A mask of so many rows.</summary>
     private static uint FirstRows(int count) => count >= 32 ? 0xFFFFFFFF : (1u << count) - 1;
+
+    // One thread an output.
+    private static void LinearBiasKernel(Index1D index, Rows bias, Rows output, LinearShape shape) => output[index / shape.Outputs, index % shape.Outputs] = bias[index % shape.Outputs, 0];
 
     // A row-major weight as it lies, a thread an output of one row: the same chain, read across.
     private static void LinearInPlaceKernel(Rows input, Rows weight, Rows bias, Rows output, LinearShape shape)

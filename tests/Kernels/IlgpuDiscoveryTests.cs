@@ -22,7 +22,7 @@ public class IlgpuDiscoveryTests
         Assert.Equal(Enumerable.Range(0, found.Length).Select(i => $"{family}:{i}"), found.Select(info => info.Name));
         Assert.NotEmpty(found);
         foreach (BackendInfo info in found.Where(info => !info.IsUsable))
-            Assert.Contains(info.WhyNot, Assert.Throws<BackendUnavailableException>(() => Devices.Open(family, info.Name, true)).Message, StringComparison.Ordinal);
+            Assert.Contains(info.WhyNot, Assert.Throws<BackendUnavailableException>(() => Devices.Open(family, info.Name, new BackendOptions { AcceptWithoutGenericAddressSpace = true })).Message, StringComparison.Ordinal);
     }
 
     [Fact]
@@ -49,6 +49,28 @@ public class IlgpuDiscoveryTests
     }
 
     [Fact]
+    public void CuBLAS_is_looked_for_by_its_newest_name_and_in_the_toolkit()
+    {
+        Assert.Equal(
+            ["libcublas.so.13", "/opt/cuda/lib64/libcublas.so.12", "/opt/cuda/lib64/libcublas.so.13", "/usr/local/cuda/lib64/libcublas.so.12", "/usr/local/cuda/lib64/libcublas.so.13"],
+            DriverLibraries.CuBlasPaths("libcublas.so.12", "/opt/cuda").Select(path => path.Replace('\\', '/')));
+        Assert.Equal(["cublas64_13.dll"], DriverLibraries.CuBlasPaths("cublas64_12.dll", null));
+        Assert.Empty(DriverLibraries.CuBlasPaths("libcurand.so.10", "/opt/cuda"));
+    }
+
+    [Fact]
+    public void Lossless_products_are_a_choice_where_a_library_has_others()
+    {
+        Assert.SkipUnless(Devices.Discover("cuda", acceptWithoutGenericAddressSpace: false).First().IsUsable, "no CUDA device here");
+        using KernelBackend fast = Backends.Open("cuda:0", new BackendOptions { Lossless = false }), lossless = Backends.Open("cuda:0", new BackendOptions { Lossless = true });
+        Assert.True(lossless.IsLosslessToTheBit);
+        Assert.Equal("own kernel, lossless to the bit (cuBLAS is left out: only lossless kernels were asked for)", lossless.Describe(WeightForm.Float32));
+        if (fast.IsLosslessToTheBit) Assert.Equal("own kernel, lossless to the bit (cuBLAS is not here (libcublas of CUDA 11, 12 or 13))", fast.Describe(WeightForm.Float32));
+        else Assert.Matches("^cuBLAS [0-9]+, not lossless to the bit$", fast.Describe(WeightForm.Float32));
+        Assert.StartsWith("own kernel, lossless to the bit", fast.Describe(WeightForm.BFloat16), StringComparison.Ordinal);
+    }
+
+    [Fact, Trait("needs", "sdk")]
     public void A_loader_without_drivers_says_so_in_the_list_and_at_the_opening()
     {
         IlgpuDevices.Open("opencl:0").Dispose();            // there is a loader
@@ -71,13 +93,13 @@ public class IlgpuDiscoveryTests
         BackendInfo info = Devices.Discover("opencl", acceptWithoutGenericAddressSpace: false).First();
         if (info.IsUsable)
         {
-            using IlgpuBackend open = Devices.Open("opencl", "opencl:0", acceptWithoutGenericAddressSpace: false);
+            using IlgpuBackend open = Devices.Open("opencl", "opencl:0", new BackendOptions { AcceptWithoutGenericAddressSpace = false });
             Assert.NotSame(accelerator, open.Accelerator);
             return;
         }
 
         Assert.Contains(nameof(BackendOptions.AcceptWithoutGenericAddressSpace), info.WhyNot, StringComparison.Ordinal);
-        Assert.Equal($"backend: opencl:0: {info.WhyNot}", Assert.Throws<BackendUnavailableException>(() => Devices.Open("opencl", "opencl:0", acceptWithoutGenericAddressSpace: false)).Message);
+        Assert.Equal($"backend: opencl:0: {info.WhyNot}", Assert.Throws<BackendUnavailableException>(() => Devices.Open("opencl", "opencl:0", new BackendOptions { AcceptWithoutGenericAddressSpace = false })).Message);
     }
 
     private static (int Code, string Output, string Error) Treeline(string drivers, params string[] args)

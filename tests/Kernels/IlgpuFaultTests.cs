@@ -52,7 +52,7 @@ public class IlgpuFaultTests
         }));
         context.GetIntrinsicManager().RegisterMethod(typeof(IlgpuFaultTests).GetMethod(nameof(Unknown))!, new CLIntrinsic(typeof(IlgpuFaultTests), nameof(EmitUnknown), IntrinsicImplementationMode.GenerateCode));
         var device = new global::Treeline.Kernels.ILGPU.Device("opencl:own", context, context.GetCLDevice(0).CreateAccelerator(context), withConsent: true);
-        using var backend = new IlgpuBackend(device);
+        using var backend = new IlgpuBackend(device, new BackendOptions());
         Action<AcceleratorStream, Index1D, ArrayView<int>>? launch = null;
         KernelCompilationException e = Assert.Throws<KernelCompilationException>(() => backend.Load(ref launch, UnknownKernel));
         Assert.Equal((nameof(UnknownKernel), "opencl:own"), (e.Kernel, e.Device));

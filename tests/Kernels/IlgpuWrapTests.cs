@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using Treeline.Kernels;
 using Treeline.Kernels.ILGPU;
 using Treeline.Tests.Harness;
@@ -40,6 +41,49 @@ public class IlgpuWrapTests
         Assert.True(IlgpuDevices.Works(backend));
     }
 
+    // What the CUDA runtime allocates, and PyTorch with it, lies in the device's primary context.
+    [Fact]
+    public unsafe void Memory_of_other_runtimes_is_taken_by_a_backend_in_the_primary_context()
+    {
+        const string Name = "cuda:0";
+        Assert.SkipUnless(Backends.Discover().Any(info => info.Name == Name && info.IsUsable), "no CUDA device here");
+        nint driver = NativeLibrary.Load("libcuda.so.1");
+        T Call<T>(string function) => Marshal.GetDelegateForFunctionPointer<T>(NativeLibrary.GetExport(driver, function));
+        using IlgpuBackend backend = (IlgpuBackend)Backends.Open(Name, new BackendOptions { PrimaryContext = true }), alone = IlgpuDevices.Open(Name);
+        Assert.Equal(0, Call<Retain>("cuDevicePrimaryCtxRetain")(out nint primary, 0));
+        Assert.Equal(primary, backend.Accelerator.NativePtr);
+        Assert.NotEqual(primary, alone.Accelerator.NativePtr);
+        Assert.Equal(0, Call<SetCurrent>("cuCtxSetCurrent")(primary));
+        Assert.Equal(0, Call<Allocate>("cuMemAlloc_v2")(out nint theirs, 4 * sizeof(float)));
+        Assert.Equal(0, Call<Fill>("cuMemsetD32_v2")(theirs, BitConverter.SingleToUInt32Bits(2), 4));
+        using (DeviceTensor ours = backend.Wrap(theirs, ElementType.Float32, [2, 2]))
+        {
+            backend.Add(ours, ours, ours);
+            Assert.Equal([4, 4, 4, 4], backend.Download<float>(ours));
+        }
+
+        string message = Assert.Throws<ArgumentException>(() => alone.Wrap(theirs, ElementType.Float32, [2, 2])).Message;
+        Assert.Contains($"got memory of context 0x{primary:x}", message, StringComparison.Ordinal);
+        Assert.True(IlgpuDevices.Works(alone));
+        using DeviceTensor input = backend.Upload<float>([1, 2], 1, 2), weight = backend.Upload<float>([3, 4, 5, 6], 2, 2), output = backend.Allocate(ElementType.Float32, 1, 2);
+        using (WeightMatrix packed = backend.Pack(weight, WeightForm.Float32)) backend.Linear(input, packed, null, output);
+        Assert.Equal([11, 17], backend.Download<float>(output));
+        Assert.Equal(0, Call<Free>("cuMemFree_v2")(theirs));
+        Assert.Equal(0, Call<Release>("cuDevicePrimaryCtxRelease_v2")(0));
+    }
+
+    private delegate int Retain(out nint context, int device);
+
+    private delegate int SetCurrent(nint context);
+
+    private delegate int Allocate(out nint memory, nuint bytes);
+
+    private delegate int Fill(nint memory, uint value, nuint count);
+
+    private delegate int Free(nint memory);
+
+    private delegate int Release(int device);
+
     [Fact]
     public void A_buffer_that_is_too_small_is_refused()
     {
@@ -58,7 +102,7 @@ public class IlgpuWrapTests
         backend.Write<float>(ours, [1, 2, 3, 4]);
         backend.Silu(ours, ours);
         float[] want = new float[4];
-        System.Runtime.InteropServices.Marshal.Copy(memory.Pointer, want, 0, 4);
+        Marshal.Copy(memory.Pointer, want, 0, 4);
         Assert.Equal(want, backend.Download<float>(ours));
         Assert.Equal(1 / (1 + MathF.Exp(-1)), want[0], 1e-6f);
     }

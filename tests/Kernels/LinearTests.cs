@@ -38,6 +38,15 @@ public class LinearTests
         }
     }
 
+    [Theory, MemberData(nameof(Names))]
+    public void A_backend_says_whether_its_products_are_lossless(string name)
+    {
+        using KernelBackend backend = BackendsUnderTest.Open(name);
+        string[] said = [.. Enum.GetValues<WeightForm>().Select(backend.Describe)];
+        Assert.Equal(backend.IsLosslessToTheBit, said.All(how => how.Contains(", lossless to the bit", StringComparison.Ordinal)));
+        Assert.Contains("unknown form", Assert.Throws<ArgumentOutOfRangeException>(() => backend.Describe((WeightForm)77)).Message, StringComparison.Ordinal);
+    }
+
     [Theory, MemberData(nameof(Lossless))]
     public void A_row_has_the_same_bits_whatever_the_number_of_rows(string name)
     {
