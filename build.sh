@@ -207,7 +207,7 @@ case "${1:-}" in
     treeline) shift; program Cli Treeline.Cli "$@" ;;
     bench)
         shift
-        if [[ ${1:-} == memory ]]; then set -- memory "$root/models/shakespeare-2m"; fi
+        case ${1:-} in memory | compile) set -- "$@" "$root/models/shakespeare-2m" ;; esac     # the model that ships
         folder=artifacts/bench                              # BenchmarkDotNet leaves its reports where it runs
         mkdir -p "$folder"
         program bench Treeline.Bench "$@" ;;

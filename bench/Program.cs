@@ -1,5 +1,5 @@
 // Measures. `quick` prints ratios against the machine's own limits in under a minute, `memory` follows one long sequence, `device` compares a device with the CPU backend,
-// everything else goes to BenchmarkDotNet (`--list flat`, `--filter '*Linear*'`).
+// `compile` tells what a model's kernels take until they are ready, everything else goes to BenchmarkDotNet (`--list flat`, `--filter '*Linear*'`).
 using BenchmarkDotNet.Running;
 using Treeline.Bench;
 
@@ -12,6 +12,8 @@ switch (args)
         return MemoryTable.Print(model);
     case ["device", var name]:
         return DeviceTable.Print(name);
+    case ["compile", var name, var model]:
+        return CompileTable.Print(name, model);
     default:
         BenchmarkSwitcher.FromAssembly(typeof(LinearBench).Assembly).Run(args);
         return 0;

@@ -93,8 +93,9 @@ public class IlgpuDiscoveryTests
         BackendInfo info = Devices.Discover("opencl", acceptWithoutGenericAddressSpace: false).First();
         if (info.IsUsable)
         {
+            // It needs none: all may have it.
             using IlgpuBackend open = Devices.Open("opencl", "opencl:0", new BackendOptions { AcceptWithoutGenericAddressSpace = false });
-            Assert.NotSame(accelerator, open.Accelerator);
+            Assert.Same(accelerator, open.Accelerator);
             return;
         }
 
