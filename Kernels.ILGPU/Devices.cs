@@ -25,7 +25,7 @@ internal static class Devices
         {
             using Context context = Create(family, (device, index, whyNot) =>
             {
-                found.Add(new BackendInfo(Name(family, index), Describe(device), whyNot) { IsGpu = device is CudaDevice or CLDevice { DeviceType: CLDeviceType.CL_DEVICE_TYPE_GPU } });
+                found.Add(new BackendInfo(Name(family, index), Describe(device), whyNot) { IsGpu = IsGpu(device) });
                 return false;
             }, acceptWithoutGenericAddressSpace);
             if (found.Count == 0) found.Add(new BackendInfo(Name(family, 0), "no device", Drivers.WhyNone(family)));
@@ -136,6 +136,9 @@ internal static class Devices
     // What ILGPU and its drivers throw where they cannot: their own errors, a library that is missing or lacks a function, an architecture that ILGPU does not know.
     private static bool IsDriverFailure(Exception e) =>
         e is AcceleratorException or DllNotFoundException or EntryPointNotFoundException or BadImageFormatException or NotSupportedException or TypeInitializationException;
+
+    /// <summary>True for a GPU; an OpenCL device may be a CPU.</summary>
+    public static bool IsGpu(global::ILGPU.Runtime.Device device) => device is CudaDevice or CLDevice { DeviceType: CLDeviceType.CL_DEVICE_TYPE_GPU };
 
     /// <summary>One line about a device.</summary>
     public static string Describe(global::ILGPU.Runtime.Device device) => string.Create(CultureInfo.InvariantCulture,

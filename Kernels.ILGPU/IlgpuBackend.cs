@@ -17,6 +17,7 @@ public sealed partial class IlgpuBackend : KernelBackend
         _device = device;
         Stream = device.Accelerator.CreateStream();
         device.Backend = this;
+        IsGpu = Devices.IsGpu(device.Accelerator.Device);
         if (options.Lossless) _whyNoCuBlas = "cuBLAS is left out: only lossless kernels were asked for";
         else _cuBlas = device.CuBlas(out _whyNoCuBlas);
     }
@@ -49,6 +50,9 @@ public sealed partial class IlgpuBackend : KernelBackend
             return launches;
         }
     }
+
+    /// <summary>True where the device is a GPU.</summary>
+    private bool IsGpu { get; }
 
     /// <summary>The device's memory.</summary>
     internal DeviceMemory Memory => _device.Memory;
@@ -133,7 +137,7 @@ public sealed partial class IlgpuBackend : KernelBackend
         WaitQuietly();
         DisposeWidened();
         _flash.Dispose();
-        foreach (IDisposable? scratch in (IDisposable?[])[_acceptTables, _unused, _largest, _draws, _drawn, _cuts]) scratch?.Dispose();
+        foreach (IDisposable? scratch in (IDisposable?[])[_acceptTables, _unused, _largest, _draws, _drawn, _cuts, _softmaxParts]) scratch?.Dispose();
         Memory.GiveBackDropped(this);
         _ended = true;
         _device.Backend = null;

@@ -67,9 +67,13 @@ public sealed partial class IlgpuBackend
         : throw new NotSupportedException($"an op of {count} elements: at most {MostThreads} are launched at once; give it fewer rows");
 
     /// <summary>The groups of a launch with a group a row.</summary>
-    private static KernelConfig RowGroups(int rows, int columns) => (long)rows * RowGroup.Size <= MostThreads && columns <= MostThreads
-        ? new KernelConfig(rows, RowGroup.Size)
-        : throw new NotSupportedException($"an op of {rows} rows of {columns}: at most {MostThreads / RowGroup.Size} rows of {MostThreads} are launched at once");
+    private KernelConfig RowGroups(int rows, int columns)
+    {
+        int threads = IsGpu && Accelerator.MaxNumThreadsPerGroup >= RowGroup.Most ? RowGroup.Most : RowGroup.Size;
+        return (long)rows * threads <= MostThreads && columns <= MostThreads
+            ? new KernelConfig(rows, threads)
+            : throw new NotSupportedException($"an op of {rows} rows of {columns}: at most {MostThreads / threads} rows of {MostThreads} are launched at once");
+    }
 
     // One thread an element.
     private static void WidenBFloat16Kernel(Index1D index, ArrayView<ushort> from, long stride, ArrayView<float> to, int rowLength) =>

@@ -1,27 +1,31 @@
+using System.Numerics;
 using global::ILGPU;
 using global::ILGPU.Algorithms;
 
 namespace Treeline.Kernels.ILGPU;
 
-/// <summary>A group of threads that works on one row: thread t takes columns t, t + 32, …; sums over the group follow one fixed tree.</summary>
+/// <summary>A group of threads that works on one row: of 32 threads, thread t takes columns t, t + 32, …; sums over the group follow one fixed tree.</summary>
 internal static class RowGroup
 {
-    /// <summary>Threads in the group: one warp of a GPU, and what ILGPU's CPU accelerator has.</summary>
+    /// <summary>Threads in the group on a CPU, and all that ILGPU's own accelerator has.</summary>
     public const int Size = 32;
 
+    /// <summary>Threads in the group on a GPU, where a row's numbers are fetched by many threads at once. A device has the same number for every row, so that a row's bits are its own.</summary>
+    public const int Most = 256;
+
     /// <summary>The sum of every thread's number, for all of them. All threads of the group must call it.</summary>
-    public static float Sum(ArrayView<float> shared, float own)
+    public static T Sum<T>(ArrayView<T> shared, T own) where T : unmanaged, IAdditionOperators<T, T, T>
     {
         int thread = Group.IdxX;
         shared[thread] = own;
         Group.Barrier();
-        for (int half = Size / 2; half > 0; half /= 2)
+        for (int half = Group.DimX / 2; half > 0; half /= 2)
         {
             if (thread < half) shared[thread] += shared[thread + half];
             Group.Barrier();
         }
 
-        float sum = shared[0];
+        T sum = shared[0];
         Group.Barrier();                                    // before the next use overwrites it
         return sum;
     }
@@ -32,7 +36,7 @@ internal static class RowGroup
         int thread = Group.IdxX;
         shared[thread] = own;
         Group.Barrier();
-        for (int half = Size / 2; half > 0; half /= 2)
+        for (int half = Group.DimX / 2; half > 0; half /= 2)
         {
             if (thread < half) shared[thread] = Larger(shared[thread], shared[thread + half]);
             Group.Barrier();

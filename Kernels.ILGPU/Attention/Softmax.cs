@@ -7,10 +7,14 @@ namespace Treeline.Kernels.ILGPU;
 public sealed partial class IlgpuBackend
 {
     private const int SoftmaxBlock = 64;                    // absolute positions that share one update of the maximum
+    private const int SoftmaxPart = 1024;                   // absolute positions that one group of threads goes through
+    private const long MostSoftmaxParts = 16L << 20;        // numbers of such parts that one launch may leave in scratch
 
     private Action<AcceleratorStream, Index1D, Rows, Rows, StepView, SoftmaxMemory>? _softmaxStore;
-    private Action<AcceleratorStream, KernelConfig, Rows, Rows, StepView, SoftmaxMemory>? _softmaxAttend;
+    private Action<AcceleratorStream, KernelConfig, Rows, StepView, SoftmaxMemory, ArrayView<float>, int>? _softmaxPart;
+    private Action<AcceleratorStream, Index1D, Rows, StepView, SoftmaxMemory, ArrayView<float>, int, int>? _softmaxMerge;
     private Action<AcceleratorStream, Index1D, ArrayView<int>, SoftmaxMemory, int, int>? _softmaxAppend;
+    private DeviceArray<float>? _softmaxParts;
 
     /// <inheritdoc/>
     protected internal override LayerState CreateSoftmaxLayer(AttentionState owner, int index) => new IlgpuSoftmaxLayer((IlgpuState)owner, index);
@@ -28,8 +32,28 @@ public sealed partial class IlgpuBackend
         int channels = spec.KeyValueHeads * Math.Max(spec.HeadDim, spec.ValueDim);
         Load(ref _softmaxStore, SoftmaxStoreKernel)(
             Stream, Threads((long)step.Tokens * channels), Floats(inputs.Key, 1), Floats(inputs.Value, 2), view, shape);
-        Load(ref _softmaxAttend, SoftmaxAttendKernel)(
-            Stream, (checked(step.Tokens * spec.QueryHeads), RowGroup.Size), Floats(inputs.Query, 0), Output(output), view, shape);
+        // Room for the state's capacity, so that it does not grow with the sequence.
+        long perToken = spec.QueryHeads * shape.Part(1, Parts(state.Owner.Capacity), 0);
+        int atOnce = (int)Math.Clamp(MostSoftmaxParts / perToken, 1, step.Tokens), parts = Parts(LongestPath(step, state.Owner)), threads = Math.Min(SoftmaxBlock, Accelerator.MaxNumThreadsPerGroup);
+        ArrayView<float> scratch = (_softmaxParts ??= new DeviceArray<float>(this)).Reserve(atOnce * perToken);
+        Rows query = Floats(inputs.Query, 0), to = Output(output);
+        for (int first = 0; first < step.Tokens; first += atOnce)
+        {
+            int rows = Math.Min(atOnce, step.Tokens - first) * spec.QueryHeads;
+            Load(ref _softmaxPart, SoftmaxPartKernel)(Stream, new(new Index3D(rows, parts, 1), new Index3D(threads, 1, 1)), query, view, shape, scratch, first);
+            Load(ref _softmaxMerge, SoftmaxMergeKernel)(Stream, Threads((long)rows * spec.ValueDim), to, view, shape, scratch, first, parts);
+        }
+    }
+
+    /// <summary>Parts of so many positions.</summary>
+    private static int Parts(int positions) => (positions + SoftmaxPart - 1) / SoftmaxPart;
+
+    /// <summary>Positions of the longest path of a step, the committed ones included.</summary>
+    private static int LongestPath(Step step, AttentionState state)
+    {
+        int longest = 1;
+        for (int e = 0; e < step.Entries; e++) longest = Math.Max(longest, state.Length(step[e].Slot) + step[e].Tree.Levels);
+        return longest;
     }
 
     internal void SoftmaxAppend(IlgpuSoftmaxLayer layer, int slot, int length, ArrayView<int> path, int count)
@@ -60,23 +84,23 @@ public sealed partial class IlgpuBackend
         }
     }
 
-    // A group a token and query head. Blocks of 64 positions: all scored, one update of the maximum, then every thread adds the rows in order to the channels it owns.
-    private static void SoftmaxAttendKernel(Rows query, Rows output, StepView step, SoftmaxMemory memory)
+    // A group a token, query head and 1,024 positions. Blocks of 64: all scored, one update of the maximum, then every thread adds the rows in order to the channels it owns.
+    private static void SoftmaxPartKernel(Rows query, StepView step, SoftmaxMemory memory, ArrayView<float> parts, int firstToken)
     {
-        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Size);
         ArrayView<float> scores = SharedMemory.Allocate<float>(SoftmaxBlock);
-        int token = Grid.IdxX / memory.QueryHeads, head = Grid.IdxX % memory.QueryHeads, thread = Group.IdxX;
+        ArrayView<long> rows = SharedMemory.Allocate<long>(SoftmaxBlock);
+        int token = firstToken + Grid.IdxX / memory.QueryHeads, head = Grid.IdxX % memory.QueryHeads, thread = Group.IdxX;
         int entry = step.Entry(token), slot = step.Slot(entry), length = step.Length(entry), moves = step.Moves(entry);
-        int kv = head / (memory.QueryHeads / memory.KeyValueHeads), last = length + step.Depth(token);
-        int fromQuery = head * memory.HeadDim, to = head * memory.ValueDim;
+        int kv = head / (memory.QueryHeads / memory.KeyValueHeads), fromQuery = head * memory.HeadDim, start = Grid.IdxY * SoftmaxPart;
+        int end = XMath.Min(length + step.Depth(token) + 1, start + SoftmaxPart);
+        long part = memory.Part(Grid.IdxX, Grid.DimY, Grid.IdxY);
         float largest = float.NegativeInfinity, sum = 0;
-        for (int e = thread; e < memory.ValueDim; e += RowGroup.Size) output[token, to + e] = 0;
+        for (int e = thread; e < memory.ValueDim; e += Group.DimX) parts[part + e] = 0;
 
-        for (int block = 0; block <= last; block += SoftmaxBlock)
+        for (int block = start; block < end; block += SoftmaxBlock)
         {
-            int count = XMath.Min(SoftmaxBlock, last + 1 - block);
-            float own = float.NegativeInfinity;
-            for (int j = thread; j < count; j += RowGroup.Size)
+            int count = XMath.Min(SoftmaxBlock, end - block);
+            for (int j = thread; j < count; j += Group.DimX)
             {
                 int position = block + j;
                 bool cached = position < length || moves != 0;
@@ -87,37 +111,57 @@ public sealed partial class IlgpuBackend
                     for (int c = 0; c < memory.HeadDim; c++) dot = Fused.MultiplyAdd(query[token, fromQuery + c], memory.Keys[from + c], dot);
                 else
                     for (int c = 0; c < memory.HeadDim; c++) dot = Fused.MultiplyAdd(query[token, fromQuery + c], memory.PendingKeys[from + c], dot);
-                dot *= memory.Scale;
-                scores[j] = dot;
-                own = RowGroup.Larger(own, dot);
+                scores[j] = dot * memory.Scale;
+                rows[j] = cached ? row : ~row;
             }
 
+            Group.Barrier();
             float before = largest;
-            largest = RowGroup.Larger(before, RowGroup.Max(shared, own));
+            for (int j = 0; j < count; j++) largest = RowGroup.Larger(largest, scores[j]);
             float shrink = XMath.Exp(before - largest);
-            for (int j = thread; j < count; j += RowGroup.Size) scores[j] = XMath.Exp(scores[j] - largest);
+            Group.Barrier();                                // all have seen the scores
+            for (int j = thread; j < count; j += Group.DimX) scores[j] = XMath.Exp(scores[j] - largest);
             Group.Barrier();
             sum *= shrink;
             for (int j = 0; j < count; j++) sum += scores[j];
-            for (int e = thread; e < memory.ValueDim; e += RowGroup.Size)
+            for (int e = thread; e < memory.ValueDim; e += Group.DimX)
             {
-                float mixed = output[token, to + e] * shrink;
+                float mixed = parts[part + e] * shrink;
                 for (int j = 0; j < count; j++)
                 {
-                    int position = block + j;
-                    bool cached = position < length || moves != 0;
-                    long row = cached ? memory.CacheRow(slot, position) : memory.PendingRow(slot, step.Ancestor(token, position - length) - step.Offset(entry));
-                    long at = (row * memory.KeyValueHeads + kv) * memory.ValueDim + e;
-                    mixed = Fused.MultiplyAdd(scores[j], (cached ? memory.Values[at] : memory.PendingValues[at]), mixed);
+                    long row = rows[j];
+                    float value = row >= 0 ? memory.Values[(row * memory.KeyValueHeads + kv) * memory.ValueDim + e] : memory.PendingValues[(~row * memory.KeyValueHeads + kv) * memory.ValueDim + e];
+                    mixed = Fused.MultiplyAdd(scores[j], value, mixed);
                 }
 
-                output[token, to + e] = mixed;
+                parts[part + e] = mixed;
             }
 
             Group.Barrier();                                // before the next block overwrites the scores
         }
 
-        for (int e = thread; e < memory.ValueDim; e += RowGroup.Size) output[token, to + e] /= sum;
+        if (thread != 0) return;
+        parts[part + memory.ValueDim] = largest;
+        parts[part + memory.ValueDim + 1] = sum;
+    }
+
+    // A thread a channel: the parts of its token's path, merged in order.
+    private static void SoftmaxMergeKernel(Index1D index, Rows output, StepView step, SoftmaxMemory memory, ArrayView<float> parts, int firstToken, int most)
+    {
+        int row = index / memory.ValueDim, e = index % memory.ValueDim, token = firstToken + row / memory.QueryHeads, head = row % memory.QueryHeads;
+        int count = (step.Length(step.Entry(token)) + step.Depth(token)) / SoftmaxPart + 1;
+        long at = memory.Part(row, most, 0);
+        float mixed = parts[at + e], largest = parts[at + memory.ValueDim], sum = parts[at + memory.ValueDim + 1];
+        for (int i = 1; i < count; i++)
+        {
+            at = memory.Part(row, most, i);
+            float other = parts[at + memory.ValueDim], larger = RowGroup.Larger(largest, other), shrink = XMath.Exp(largest - larger), grow = XMath.Exp(other - larger);
+            mixed = Fused.MultiplyAdd(grow, parts[at + e], mixed * shrink);
+            sum = Fused.MultiplyAdd(grow, parts[at + memory.ValueDim + 1], sum * shrink);
+            largest = larger;
+        }
+
+        output[token, head * memory.ValueDim + e] = mixed / sum;
     }
 
     // One thread a channel of an accepted node.
@@ -146,6 +190,9 @@ internal readonly struct SoftmaxMemory(AttentionSpec spec, ArrayView<float> keys
     public readonly int HeadDim = spec.HeadDim;
     public readonly int ValueDim = spec.ValueDim;
     public readonly float Scale = spec.ScoreScale ?? 1 / MathF.Sqrt(spec.HeadDim);
+
+    /// <summary>Where a part of a row (token and query head) begins in scratch: its weighted values, its largest score, the sum of its weights.</summary>
+    public long Part(int row, int parts, int part) => ((long)row * parts + part) * (ValueDim + 2);
 
     public long CacheRow(int slot, int position) => (long)slot * Capacity + position;
 

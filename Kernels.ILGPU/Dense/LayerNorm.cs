@@ -20,16 +20,16 @@ public sealed partial class IlgpuBackend
     // A group a row.
     private static void LayerNormKernel(Rows input, Rows gain, Rows bias, float epsilon, Rows output, int rowLength)
     {
-        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Size);
+        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Most);
         int row = Grid.IdxX;
         float sum = 0, rest = 0, squares = 0;
-        for (int c = Group.IdxX; c < rowLength; c += RowGroup.Size) sum += input[row, c];
+        for (int c = Group.IdxX; c < rowLength; c += Group.DimX) sum += input[row, c];
         float mean = RowGroup.Sum(shared, sum) / rowLength;
         // The mean twice: what rounding left of a large one is small, and is taken off too.
-        for (int c = Group.IdxX; c < rowLength; c += RowGroup.Size) rest += input[row, c] - mean;
+        for (int c = Group.IdxX; c < rowLength; c += Group.DimX) rest += input[row, c] - mean;
         rest = RowGroup.Sum(shared, rest) / rowLength;
-        for (int c = Group.IdxX; c < rowLength; c += RowGroup.Size) squares = Fused.MultiplyAdd((input[row, c] - mean - rest), (input[row, c] - mean - rest), squares);
+        for (int c = Group.IdxX; c < rowLength; c += Group.DimX) squares = Fused.MultiplyAdd((input[row, c] - mean - rest), (input[row, c] - mean - rest), squares);
         float deviation = XMath.Sqrt(RowGroup.Sum(shared, squares) / rowLength + epsilon);
-        for (int c = Group.IdxX; c < rowLength; c += RowGroup.Size) output[row, c] = (input[row, c] - mean - rest) / deviation * gain[c, 0] + bias[c, 0];
+        for (int c = Group.IdxX; c < rowLength; c += Group.DimX) output[row, c] = (input[row, c] - mean - rest) / deviation * gain[c, 0] + bias[c, 0];
     }
 }

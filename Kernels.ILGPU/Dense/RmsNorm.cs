@@ -20,11 +20,11 @@ public sealed partial class IlgpuBackend
     // A group a row.
     private static void RmsNormKernel(Rows input, Rows gain, float epsilon, Rows output, int rowLength)
     {
-        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Size);
+        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Most);
         int row = Grid.IdxX;
         float squares = 0;
-        for (int c = Group.IdxX; c < rowLength; c += RowGroup.Size) squares = Fused.MultiplyAdd(input[row, c], input[row, c], squares);
+        for (int c = Group.IdxX; c < rowLength; c += Group.DimX) squares = Fused.MultiplyAdd(input[row, c], input[row, c], squares);
         float root = XMath.Sqrt(RowGroup.Sum(shared, squares) / rowLength + epsilon);
-        for (int c = Group.IdxX; c < rowLength; c += RowGroup.Size) output[row, c] = input[row, c] / root * gain[c, 0];
+        for (int c = Group.IdxX; c < rowLength; c += Group.DimX) output[row, c] = input[row, c] / root * gain[c, 0];
     }
 }

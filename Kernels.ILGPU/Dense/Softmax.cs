@@ -19,12 +19,12 @@ public sealed partial class IlgpuBackend
     // A group a row; a thread writes the columns that it alone has read.
     private static void SoftmaxKernel(Rows input, Rows output, int rowLength)
     {
-        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Size);
+        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Most);
         int row = Grid.IdxX;
         float largest = float.NegativeInfinity, sum = 0;
-        for (int c = Group.IdxX; c < rowLength; c += RowGroup.Size) largest = RowGroup.Larger(largest, input[row, c]);
+        for (int c = Group.IdxX; c < rowLength; c += Group.DimX) largest = RowGroup.Larger(largest, input[row, c]);
         largest = RowGroup.Max(shared, largest);
-        for (int c = Group.IdxX; c < rowLength; c += RowGroup.Size)
+        for (int c = Group.IdxX; c < rowLength; c += Group.DimX)
         {
             float weight = XMath.Exp(input[row, c] - largest);
             output[row, c] = weight;
@@ -32,6 +32,6 @@ public sealed partial class IlgpuBackend
         }
 
         sum = RowGroup.Sum(shared, sum);
-        for (int c = Group.IdxX; c < rowLength; c += RowGroup.Size) output[row, c] /= sum;
+        for (int c = Group.IdxX; c < rowLength; c += Group.DimX) output[row, c] /= sum;
     }
 }

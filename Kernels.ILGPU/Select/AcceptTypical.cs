@@ -43,14 +43,14 @@ public sealed partial class IlgpuBackend
     // A group a row: its largest logit, the sum of its weights, its entropy.
     private static void TypicalRowsKernel(AcceptView view, Rows logits, float temperature, int columns)
     {
-        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Size);
+        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Most);
         int row = Grid.IdxX;
         float largest = float.NegativeInfinity, total = 0, entropy = 0;
-        for (int c = Group.IdxX; c < columns; c += RowGroup.Size) largest = RowGroup.Larger(largest, logits[row, c]);
+        for (int c = Group.IdxX; c < columns; c += Group.DimX) largest = RowGroup.Larger(largest, logits[row, c]);
         largest = RowGroup.Max(shared, largest);
-        for (int c = Group.IdxX; c < columns; c += RowGroup.Size) total += XMath.Exp((logits[row, c] - largest) / temperature);
+        for (int c = Group.IdxX; c < columns; c += Group.DimX) total += XMath.Exp((logits[row, c] - largest) / temperature);
         total = RowGroup.Sum(shared, total);
-        for (int c = Group.IdxX; c < columns; c += RowGroup.Size)
+        for (int c = Group.IdxX; c < columns; c += Group.DimX)
         {
             float p = XMath.Exp((logits[row, c] - largest) / temperature) / total;
             entropy -= p * XMath.Log(p + 1e-5f);

@@ -22,11 +22,11 @@ public sealed partial class IlgpuBackend
     // A group a row.
     private static void ArgMaxKernel(Rows logits, ArrayView<int> tokens, long stride, int columns)
     {
-        ArrayView<float> values = SharedMemory.Allocate<float>(RowGroup.Size);
-        ArrayView<int> indices = SharedMemory.Allocate<int>(RowGroup.Size);
+        ArrayView<float> values = SharedMemory.Allocate<float>(RowGroup.Most);
+        ArrayView<int> indices = SharedMemory.Allocate<int>(RowGroup.Most);
         int row = Grid.IdxX, best = -1;
         float largest = 0;
-        for (int c = Group.IdxX; c < columns; c += RowGroup.Size)
+        for (int c = Group.IdxX; c < columns; c += Group.DimX)
         {
             float x = logits[row, c];
             if (best >= 0 && !Ranking.IsBefore(x, c, largest, best)) continue;

@@ -23,12 +23,12 @@ public sealed partial class IlgpuBackend
     // A group a row.
     private static void LogProbabilityKernel(Rows logits, ArrayView<int> tokens, long stride, Rows output, int columns)
     {
-        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Size);
+        ArrayView<float> shared = SharedMemory.Allocate<float>(RowGroup.Most);
         int row = Grid.IdxX;
         float largest = float.NegativeInfinity, sum = 0;
-        for (int c = Group.IdxX; c < columns; c += RowGroup.Size) largest = RowGroup.Larger(largest, logits[row, c]);
+        for (int c = Group.IdxX; c < columns; c += Group.DimX) largest = RowGroup.Larger(largest, logits[row, c]);
         largest = RowGroup.Max(shared, largest);
-        for (int c = Group.IdxX; c < columns; c += RowGroup.Size) sum += XMath.Exp(logits[row, c] - largest);
+        for (int c = Group.IdxX; c < columns; c += Group.DimX) sum += XMath.Exp(logits[row, c] - largest);
         sum = RowGroup.Sum(shared, sum);
         if (Group.IdxX == 0) output[row, 0] = logits[row, tokens[row * stride]] - largest - XMath.Log(sum);
     }

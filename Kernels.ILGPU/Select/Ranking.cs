@@ -21,7 +21,7 @@ internal static class Ranking
         values[thread] = value;
         indices[thread] = index;
         Group.Barrier();
-        for (int half = RowGroup.Size / 2; half > 0; half /= 2)
+        for (int half = Group.DimX / 2; half > 0; half /= 2)
         {
             if (thread < half)
             {

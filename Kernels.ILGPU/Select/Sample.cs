@@ -55,13 +55,13 @@ public sealed partial class IlgpuBackend
     // by counting (top-k) or weighing (top-p) the logits above. No barrier stands under a condition: OpenCL compilers for CPUs copy the code behind each such one.
     private static void SampleCutKernel(Rows logits, ArrayView<DrawRow> draws, ArrayView<CutRow> cuts, int columns)
     {
-        ArrayView<float> values = SharedMemory.Allocate<float>(RowGroup.Size);
-        ArrayView<double> sums = SharedMemory.Allocate<double>(RowGroup.Size);
-        ArrayView<int> counts = SharedMemory.Allocate<int>(RowGroup.Size);
+        ArrayView<float> values = SharedMemory.Allocate<float>(RowGroup.Most);
+        ArrayView<double> sums = SharedMemory.Allocate<double>(RowGroup.Most);
+        ArrayView<int> counts = SharedMemory.Allocate<int>(RowGroup.Most);
         int row = Grid.IdxX, thread = Group.IdxX;
         DrawRow draw = draws[row];
         float own = float.NegativeInfinity;
-        for (int c = thread; c < columns; c += RowGroup.Size) own = RowGroup.Larger(own, logits[row, c]);
+        for (int c = thread; c < columns; c += Group.DimX) own = RowGroup.Larger(own, logits[row, c]);
         float largest = RowGroup.Max(values, own);
 
         // Top-k: the largest key that k logits reach, and how many of those that have it are kept (the first ones).
@@ -104,14 +104,14 @@ public sealed partial class IlgpuBackend
     // A group a row: each thread sums a stretch of ids, the stretch where the sum passes the uniform number is walked again.
     private static void SampleKernel(Rows logits, ArrayView<DrawRow> draws, ArrayView<CutRow> cuts, ArrayView<int> tokens, int columns, int hasCuts)
     {
-        ArrayView<float> values = SharedMemory.Allocate<float>(RowGroup.Size);
-        ArrayView<double> sums = SharedMemory.Allocate<double>(RowGroup.Size);
-        ArrayView<int> counts = SharedMemory.Allocate<int>(RowGroup.Size);
+        ArrayView<float> values = SharedMemory.Allocate<float>(RowGroup.Most);
+        ArrayView<double> sums = SharedMemory.Allocate<double>(RowGroup.Most);
+        ArrayView<int> counts = SharedMemory.Allocate<int>(RowGroup.Most);
         int row = Grid.IdxX, thread = Group.IdxX;
         DrawRow draw = draws[row];
         uint key = hasCuts != 0 ? cuts[row].Key : 0;
         int ties = hasCuts != 0 ? cuts[row].Ties : columns;
-        int length = (columns + RowGroup.Size - 1) / RowGroup.Size, from = XMath.Min(columns, thread * length), to = XMath.Min(columns, from + length);
+        int length = (columns + Group.DimX - 1) / Group.DimX, from = XMath.Min(columns, thread * length), to = XMath.Min(columns, from + length);
 
         float own = float.NegativeInfinity;
         int equalHere = 0;
@@ -128,7 +128,7 @@ public sealed partial class IlgpuBackend
             if (logits[row, c] == largest) first = c;
         for (int c = from; c < to; c++) sum += KeptWeight(logits[row, c], key, ties, ref seen, largest, draw);
         first = Smallest(counts, first);
-        double stop = draw.Uniform * Total(sums, sum), passed = SumBefore(sums, sum, thread);
+        double stop = draw.Uniform * RowGroup.Sum(sums, sum), passed = SumBefore(sums, sum, thread);
 
         int found = columns, last = -1;
         seen = equalBefore;
@@ -174,32 +174,17 @@ public sealed partial class IlgpuBackend
     private static int CountAbove(Rows logits, int row, int columns, uint key, ArrayView<int> shared)
     {
         int count = 0;
-        for (int c = Group.IdxX; c < columns; c += RowGroup.Size)
+        for (int c = Group.IdxX; c < columns; c += Group.DimX)
             if (Key(logits[row, c]) > key) count++;
-        shared[Group.IdxX] = count;
-        Group.Barrier();
-        count = 0;
-        for (int t = 0; t < RowGroup.Size; t++) count += shared[t];
-        Group.Barrier();
-        return count;
+        return RowGroup.Sum(shared, count);
     }
 
     private static double MassAbove(Rows logits, int row, int columns, uint key, float largest, float temperature, ArrayView<double> shared)
     {
         double mass = 0;
-        for (int c = Group.IdxX; c < columns; c += RowGroup.Size)
+        for (int c = Group.IdxX; c < columns; c += Group.DimX)
             if (Key(logits[row, c]) > key) mass += Weight(logits[row, c], largest, temperature);
-        return Total(shared, mass);
-    }
-
-    private static double Total(ArrayView<double> shared, double own)
-    {
-        shared[Group.IdxX] = own;
-        Group.Barrier();
-        double total = 0;
-        for (int t = 0; t < RowGroup.Size; t++) total += shared[t];
-        Group.Barrier();
-        return total;
+        return RowGroup.Sum(shared, mass);
     }
 
     private static int SumBefore(ArrayView<int> shared, int own, int thread)
@@ -207,7 +192,7 @@ public sealed partial class IlgpuBackend
         shared[thread] = own;
         Group.Barrier();
         int sum = 0;
-        for (int t = 0; t < RowGroup.Size; t++) sum += t < thread ? shared[t] : 0;
+        for (int t = 0; t < Group.DimX; t++) sum += t < thread ? shared[t] : 0;
         Group.Barrier();
         return sum;
     }
@@ -217,7 +202,7 @@ public sealed partial class IlgpuBackend
         shared[thread] = own;
         Group.Barrier();
         double sum = 0;
-        for (int t = 0; t < RowGroup.Size; t++) sum += t < thread ? shared[t] : 0;
+        for (int t = 0; t < Group.DimX; t++) sum += t < thread ? shared[t] : 0;
         Group.Barrier();
         return sum;
     }
@@ -227,7 +212,7 @@ public sealed partial class IlgpuBackend
         shared[Group.IdxX] = own;
         Group.Barrier();
         int smallest = own;
-        for (int t = 0; t < RowGroup.Size; t++) smallest = XMath.Min(smallest, shared[t]);
+        for (int t = 0; t < Group.DimX; t++) smallest = XMath.Min(smallest, shared[t]);
         Group.Barrier();
         return smallest;
     }

@@ -21,15 +21,15 @@ public sealed partial class IlgpuBackend
     // A group a row; each pass finds the first in order behind the one found last.
     private static void TopKKernel(Rows logits, Rows values, ArrayView<int> indices, long stride, int columns, int k)
     {
-        ArrayView<float> sharedValues = SharedMemory.Allocate<float>(RowGroup.Size);
-        ArrayView<int> sharedIndices = SharedMemory.Allocate<int>(RowGroup.Size);
+        ArrayView<float> sharedValues = SharedMemory.Allocate<float>(RowGroup.Most);
+        ArrayView<int> sharedIndices = SharedMemory.Allocate<int>(RowGroup.Most);
         int row = Grid.IdxX, last = -1;
         float lastValue = 0;
         for (int i = 0; i < k; i++)
         {
             int best = -1;
             float largest = 0;
-            for (int c = Group.IdxX; c < columns; c += RowGroup.Size)
+            for (int c = Group.IdxX; c < columns; c += Group.DimX)
             {
                 float x = logits[row, c];
                 if (last >= 0 && !Ranking.IsBefore(lastValue, last, x, c)) continue;

@@ -23,6 +23,14 @@ public class LimitTests
             Exact(name, spec, past: 9, TokenTree.Path(TokenTree.MaxNodes), [1023, 700], withOracle: false);
     }
 
+    // Backends cut long pasts into parts of 1,024 positions: before, at and behind a cut, and a tree across one.
+    [Theory, MemberData(nameof(Names))]
+    public void A_softmax_past_of_several_parts(string name)
+    {
+        foreach (int past in (int[])[1000, 1023, 1024, 2040])
+            Exact(name, AttentionSpec.Softmax(4, 2, 8, 5), past, TokenTree.FromParents([.. Enumerable.Range(-1, 30), 5, 30, 31]), [29, 32]);
+    }
+
     [Theory, MemberData(nameof(Names))]
     public void A_tree_of_1024_nodes_whose_every_branch_crosses(string name)
     {
