@@ -1,5 +1,6 @@
 using System.Reflection;
 using global::ILGPU;
+using global::ILGPU.Backends;
 using global::ILGPU.Backends.EntryPoints;
 using global::ILGPU.Backends.OpenCL;
 using global::ILGPU.Backends.PTX;
@@ -21,8 +22,11 @@ internal static class KernelCompiler
     {
         try
         {
-            if (!TakesIndex(kernel)) return device.Accelerator.LoadKernel<T>(kernel);
-            return device.Accelerator.LoadImplicitlyGroupedKernel<T>(kernel, Math.Min(IndexGroup, device.Accelerator.MaxNumThreadsPerGroup));
+            Accelerator accelerator = device.Accelerator;
+            CompiledKernel compiled = accelerator.CompileKernel(Entry(kernel));
+            if (compiled is CLCompiledKernel opencl) OpenClSource.Settle(opencl);
+            Kernel loaded = TakesIndex(kernel) ? accelerator.LoadImplicitlyGroupedKernel(compiled, Math.Min(IndexGroup, accelerator.MaxNumThreadsPerGroup)) : accelerator.LoadKernel(compiled);
+            return loaded.CreateLauncherDelegate<T>();
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
@@ -42,13 +46,17 @@ internal static class KernelCompiler
     /// <summary>True for a kernel that runs once for each index; others say their groups at the launch.</summary>
     public static bool TakesIndex(MethodInfo kernel) => kernel.GetParameters()[0].ParameterType == typeof(Index1D);
 
+    /// <summary>A kernel as it is launched: once for each index, or in groups that are said at the launch.</summary>
+    public static EntryPointDescription Entry(MethodInfo kernel) =>
+        TakesIndex(kernel) ? EntryPointDescription.FromImplicitlyGroupedKernel(kernel) : EntryPointDescription.FromExplicitlyGroupedKernel(kernel);
+
     // ILGPU drops what the driver's compiler says: the source is compiled once more to hear it. Where ILGPU itself refuses, its own words are the log.
     private static string Log(Accelerator accelerator, MethodInfo kernel, Exception refusal)
     {
         if (refusal is not AcceleratorException) return Words(refusal);
         try
         {
-            EntryPointDescription entry = TakesIndex(kernel) ? EntryPointDescription.FromImplicitlyGroupedKernel(kernel) : EntryPointDescription.FromExplicitlyGroupedKernel(kernel);
+            EntryPointDescription entry = Entry(kernel);
             string? log = accelerator switch
             {
                 CLAccelerator opencl => Log(opencl, (CLCompiledKernel)opencl.Backend.Compile(entry, default)),

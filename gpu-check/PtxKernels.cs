@@ -1,7 +1,6 @@
 using System.Reflection;
 using System.Reflection.Emit;
 using ILGPU;
-using ILGPU.Backends.EntryPoints;
 using ILGPU.Backends.PTX;
 using ILGPU.Runtime.Cuda;
 using Treeline.Kernels.ILGPU;
@@ -38,11 +37,7 @@ internal sealed class PtxKernels : IDisposable
     public string Compile(MethodInfo kernel, CudaArchitecture architecture)
     {
         using var backend = new PTXBackend(_context, new CudaCapabilityContext(architecture), architecture, InstructionSet, null);
-        // As the backend launches it: a kernel that begins with an index runs once for each, others say their groups.
-        EntryPointDescription entry = kernel.GetParameters()[0].ParameterType == typeof(Index1D)
-            ? EntryPointDescription.FromImplicitlyGroupedKernel(kernel)
-            : EntryPointDescription.FromExplicitlyGroupedKernel(kernel);
-        return ((PTXCompiledKernel)backend.Compile(entry, default)).PTXAssembly;
+        return ((PTXCompiledKernel)backend.Compile(KernelCompiler.Entry(kernel), default)).PTXAssembly;
     }
 
     public void Dispose() => _context.Dispose();
