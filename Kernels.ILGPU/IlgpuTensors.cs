@@ -17,7 +17,7 @@ public sealed partial class IlgpuBackend
     private Action<AcceleratorStream, Index1D, ArrayView<ushort>, long, ArrayView<float>, int>? _widenFloat16;
 
     /// <summary>A tensor's elements from its first one on, rows <see cref="DeviceTensor.RowStride"/> apart.</summary>
-    private static ArrayView<T> Elements<T>(DeviceTensor tensor) where T : unmanaged
+    internal static ArrayView<T> Elements<T>(DeviceTensor tensor) where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(tensor);
         long extent = tensor.Count == 0 ? 0 : (tensor.Rows - 1) * tensor.RowStride + tensor.RowLength;

@@ -270,8 +270,16 @@ public abstract partial class KernelBackend : IDisposable
         state.CommitChecked(step, accepted);
     }
 
-    /// <summary>As the other overload, with the accepted paths on the device.</summary>
-    /// <inheritdoc cref="Commit(AttentionState, Step, ReadOnlySpan{int})"/>
+    /// <summary>As the other overload, with the accepted paths on the device, where they are checked: a device's backend does not wait for it.</summary>
+    /// <remarks>
+    /// On a device, a row that is no path of its tree leaves its slot where it is while the others move; the next call that reads the state
+    /// (<see cref="AttentionState.Length"/>, a step's begin, another commit, <c>Fork</c>, <c>Snapshot</c>, …) throws the exception, once, and has done nothing else. The step is committed for all that.
+    /// </remarks>
+    /// <param name="state">The state.</param>
+    /// <param name="step">A completed step; it is committed at most once.</param>
+    /// <param name="accepted">int32 <c>[entries, step.MaxDepth]</c>, as in the other overload; on a device it may be written again by what is queued later.</param>
+    /// <exception cref="ArgumentException">The shape does not fit; or, where the host sees them, a row is no path of its tree: nothing has moved.</exception>
+    /// <exception cref="InvalidOperationException">The step was not completed on this state, is committed already, or a slot has moved since.</exception>
     public void Commit(AttentionState state, Step step, DeviceTensor accepted)
     {
         ArgumentNullException.ThrowIfNull(state);
@@ -338,7 +346,7 @@ public abstract partial class KernelBackend : IDisposable
     /// <param name="capacity">Most positions of a growing slot.</param>
     protected abstract AttentionState CreateStateCore(IReadOnlyList<AttentionSpec> specs, int slots, int capacity);
 
-    /// <summary>Commits paths that lie on the device; backends whose memory is the host's read them there.</summary>
+    /// <summary>Commits paths that lie on the device; backends whose memory is the host's read them.</summary>
     /// <param name="state">The state.</param>
     /// <param name="step">The completed step.</param>
     /// <param name="accepted">int32 <c>[entries, maxDepth]</c>.</param>

@@ -127,7 +127,7 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
     public override IEnumerable<(StateField Field, int Rows)> Parts(int length) => Attentions.Find(Spec.Attention)!.Fields(Spec)
         .Select(field => (field, field.Rows == FieldRows.Tail ? Spec.GroupSize : field.Height));
 
-    public override void Append(int slot, int length, ArrayView<int> path, int count) => Backend.FlashAppend(this, slot, length, path, count);
+    public override void Append(Step step, StepView view, CommitTables commit) => Backend.FlashAppend(this, step, view, commit);
 
     public override void Reset(int slot)
     {

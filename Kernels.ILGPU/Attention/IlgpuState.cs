@@ -91,8 +91,8 @@ internal abstract class IlgpuLayer(IlgpuState owner, int index) : LayerState(own
     /// <summary>All that a slot's value at a length needs.</summary>
     public abstract IEnumerable<(StateField Field, int Rows)> Parts(int length);
 
-    /// <summary>Appends pending rows of an accepted path.</summary>
-    public abstract void Append(int slot, int length, ArrayView<int> path, int count);
+    /// <summary>Appends the pending rows of accepted paths.</summary>
+    public abstract void Append(Step step, StepView view, CommitTables commit);
 
     public abstract void Reset(int slot);
 
@@ -104,14 +104,14 @@ internal sealed class IlgpuState : AttentionState
 {
     private readonly IlgpuBackend _backend;
     private readonly IlgpuLayer[] _layers;
-    private readonly DeviceArray<int> _path;
+    private readonly CommitTables _commit;
     private readonly List<FlashTiles> _flashTiles = [];
 
     public IlgpuState(IlgpuBackend backend, IReadOnlyList<AttentionSpec> specs, int slots, int capacity) : base(backend, specs, slots, capacity)
     {
         _backend = backend;
         Tables = new StepTables(backend);
-        _path = new DeviceArray<int>(backend);
+        _commit = new CommitTables(backend);
         _layers = new IlgpuLayer[specs.Count];
         try
         {
@@ -154,6 +154,7 @@ internal sealed class IlgpuState : AttentionState
         for (int i = 0; i < step.Entries; i++)
             if (!step[i].Moves) nodes = Math.Max(nodes, step[i].Count);
         foreach (IlgpuLayer layer in _layers) layer.Reserve(nodes);
+        _commit.Reserve(step);
     }
 
     protected override void ForkCore(int from, int to)
@@ -170,12 +171,19 @@ internal sealed class IlgpuState : AttentionState
         foreach (IlgpuLayer layer in _layers) layer.Reset(slot);
     }
 
-    protected override void CommitCore(Step step, int entry, ReadOnlySpan<int> path)
+    protected override void CommitCore(Step step, ReadOnlySpan<int> accepted)
     {
-        int slot = step[entry].Slot;
-        ArrayView<int> nodes = _path.Upload(path);
-        foreach (IlgpuLayer layer in _layers) layer.Append(slot, Length(slot), nodes, path.Length);
+        _commit.Upload(step, accepted);
+        Append(step);
     }
+
+    private protected override void CommitUnreadCore(Step step, DeviceTensor accepted)
+    {
+        _commit.Use(step, accepted);
+        Append(step);
+    }
+
+    private protected override void ReadCommittedCore(Span<CommittedPath> paths) => _commit.Read(paths);
 
     protected internal override void ReadFieldCore(int layer, int slot, StateField field, Span<byte> to)
     {
@@ -194,7 +202,14 @@ internal sealed class IlgpuState : AttentionState
         foreach (IlgpuLayer? layer in _layers) layer?.Dispose();
         Tables.Dispose();
         foreach (FlashTiles tiles in _flashTiles) tiles.Dispose();
-        _path.Dispose();
+        _commit.Dispose();
+    }
+
+    private void Append(Step step)
+    {
+        StepView view = Tables.View(step, this);
+        _backend.CheckPaths(step, view, _commit.View);
+        foreach (IlgpuLayer layer in _layers) layer.Append(step, view, _commit);
     }
 
     private ArrayView<float> Field(int layer, int slot, StateField field, int bytes) =>

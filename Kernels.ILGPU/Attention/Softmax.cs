@@ -10,7 +10,7 @@ public sealed partial class IlgpuBackend
 
     private Action<AcceleratorStream, Index1D, Rows, Rows, StepView, SoftmaxMemory>? _softmaxStore;
     private Action<AcceleratorStream, KernelConfig, Rows, Rows, StepView, SoftmaxMemory>? _softmaxAttend;
-    private Action<AcceleratorStream, Index1D, ArrayView<int>, SoftmaxMemory, int, int>? _softmaxAppend;
+    private Action<AcceleratorStream, Index1D, StepView, CommitView, SoftmaxMemory>? _softmaxAppend;
 
     /// <inheritdoc/>
     protected internal override LayerState CreateSoftmaxLayer(AttentionState owner, int index) => new IlgpuSoftmaxLayer((IlgpuState)owner, index);
@@ -32,11 +32,11 @@ public sealed partial class IlgpuBackend
             Stream, (checked(step.Tokens * spec.QueryHeads), RowGroup.Size), Floats(inputs.Query, 0), Output(output), view, shape);
     }
 
-    internal void SoftmaxAppend(IlgpuSoftmaxLayer layer, int slot, int length, ArrayView<int> path, int count)
+    /// <summary>Appends the pending rows of accepted paths.</summary>
+    internal void SoftmaxAppend(IlgpuSoftmaxLayer layer, Step step, StepView view, CommitTables commit)
     {
         int channels = layer.Spec.KeyValueHeads * Math.Max(layer.Spec.HeadDim, layer.Spec.ValueDim);
-        Load(ref _softmaxAppend, SoftmaxAppendKernel)(
-            Stream, Threads((long)count * channels), path, layer.Memory, slot, length);
+        Load(ref _softmaxAppend, SoftmaxAppendKernel)(Stream, Threads((long)step.Entries * channels), view, commit.View, layer.Memory);
     }
 
     // One thread a channel of a new token: its key and its value go into the cache where the entry moves, else beside it.
@@ -120,15 +120,18 @@ public sealed partial class IlgpuBackend
         for (int e = thread; e < memory.ValueDim; e += RowGroup.Size) output[token, to + e] /= sum;
     }
 
-    // One thread a channel of an accepted node.
-    private static void SoftmaxAppendKernel(Index1D index, ArrayView<int> path, SoftmaxMemory memory, int slot, int length)
+    // One thread a channel of an entry: the nodes of its path one after the other.
+    private static void SoftmaxAppendKernel(Index1D index, StepView step, CommitView commit, SoftmaxMemory memory)
     {
         int channels = memory.KeyValueHeads * XMath.Max(memory.HeadDim, memory.ValueDim);
-        int i = index / channels, channel = index % channels;
-        long from = memory.PendingRow(slot, path[i]), to = memory.CacheRow(slot, length + i);
+        int entry = index / channels, channel = index % channels, slot = step.Slot(entry), length = step.Length(entry), count = commit.Count(entry);
         int keyRow = memory.KeyValueHeads * memory.HeadDim, valueRow = memory.KeyValueHeads * memory.ValueDim;
-        if (channel < keyRow) memory.Keys[to * keyRow + channel] = memory.PendingKeys[from * keyRow + channel];
-        if (channel < valueRow) memory.Values[to * valueRow + channel] = memory.PendingValues[from * valueRow + channel];
+        for (int i = 0; i < count; i++)
+        {
+            long from = memory.PendingRow(slot, commit.Node(entry, i)), to = memory.CacheRow(slot, length + i);
+            if (channel < keyRow) memory.Keys[to * keyRow + channel] = memory.PendingKeys[from * keyRow + channel];
+            if (channel < valueRow) memory.Values[to * valueRow + channel] = memory.PendingValues[from * valueRow + channel];
+        }
     }
 }
 
@@ -179,7 +182,7 @@ internal sealed class IlgpuSoftmaxLayer : IlgpuLayer
 
     public override IEnumerable<(StateField Field, int Rows)> Parts(int length) => Attentions.Find(Spec.Attention)!.Fields(Spec).Select(field => (field, length));
 
-    public override void Append(int slot, int length, ArrayView<int> path, int count) => Backend.SoftmaxAppend(this, slot, length, path, count);
+    public override void Append(Step step, StepView view, CommitTables commit) => Backend.SoftmaxAppend(this, step, view, commit);
 
     public override void Reserve(int nodes)
     {
