@@ -42,6 +42,12 @@ public sealed partial class IlgpuBackend
         return new Rows(wide, tensor.RowLength);
     }
 
+    /// <summary>Takes the memory that <see cref="Floats"/> will need for an input of such a type.</summary>
+    private void ReserveFloats(DeviceTensor tensor, int slot, long count)
+    {
+        if (tensor.Type != ElementType.Float32 && count > 0) (_widened[slot] ??= new DeviceArray<float>(this)).Reserve(count);
+    }
+
     /// <summary>Integers of a tensor on the host; valid until the next call.</summary>
     private ReadOnlySpan<int> HostIntegers(DeviceTensor tensor)
     {

@@ -214,6 +214,7 @@ public abstract partial class KernelBackend : IDisposable
     /// <param name="output">Receives <c>[tokens, queryHeads, valueDim]</c>; shares no memory with the inputs.</param>
     /// <exception cref="ArgumentException">A shape, type or device does not fit; nothing has been touched.</exception>
     /// <exception cref="InvalidOperationException">The step is not this state's, has failed, or the layer has attended already.</exception>
+    /// <exception cref="OutOfDeviceMemoryException">There is not enough memory. A step's first layer finds out, before it writes: the slots are as they were.</exception>
     public void Attend(AttentionLayer layer, LayerState state, Step step, AttentionInputs inputs, DeviceTensor output)
     {
         ArgumentNullException.ThrowIfNull(layer);
@@ -238,6 +239,7 @@ public abstract partial class KernelBackend : IDisposable
         owner.RequireStep(step, Step.Phase.Begun);
         if (step.LayerDone[state.Index]) throw new InvalidOperationException($"step: layer {state.Index} has attended already");
 
+        ReserveCore(owner, step, inputs);
         owner.MarkWriting(step);
         try
         {
@@ -345,6 +347,12 @@ public abstract partial class KernelBackend : IDisposable
     /// <param name="slots">Number of sequences.</param>
     /// <param name="capacity">Most positions of a growing slot.</param>
     protected abstract AttentionState CreateStateCore(IReadOnlyList<AttentionSpec> specs, int slots, int capacity);
+
+    /// <summary>Takes the memory that a step's attention needs for inputs like these, all layers; what does not fit throws here, before anything is written.</summary>
+    /// <param name="state">The state that the step has begun on.</param>
+    /// <param name="step">The step.</param>
+    /// <param name="inputs">One layer's inputs.</param>
+    protected virtual void ReserveCore(AttentionState state, Step step, in AttentionInputs inputs) { }
 
     /// <summary>Commits paths that lie on the device; backends whose memory is the host's read them.</summary>
     /// <param name="state">The state.</param>

@@ -8,7 +8,6 @@ namespace Treeline.Kernels.ILGPU;
 public sealed partial class IlgpuBackend
 {
     private const int KeyLanes = 64;                        // keys that a group scores
-    private const long MostWeights = 16L << 20;             // local weights, in numbers, that one launch may leave in scratch
 
     private readonly FlashKernels _flash = new();
 
@@ -48,13 +47,11 @@ public sealed partial class IlgpuBackend
         if (range.Count == 0) return;
         AttentionSpec spec = call.Spec;
         int lanes = ValueLanes(spec.ValueDim), keyLanes = Math.Min(KeyLanes, Accelerator.MaxNumThreadsPerGroup);
-        long weights = (long)range.MostKeys * spec.QueryHeads * TColumn.Rows;
-        int atOnce = spec.Local == LocalKind.None ? range.Count : (int)Math.Clamp(MostWeights / Math.Max(1, weights), 1, range.Count);
+        (int atOnce, long weights) = FlashPortion(spec, range, TColumn.Rows);
         for (int first = 0; first < range.Count; first += atOnce)
         {
             int count = Math.Min(atOnce, range.Count - first);
-            // Eight keys are read together, also where fewer are left: their weights lie behind the others and reach no row that is kept.
-            FlashScratch scratch = call.Scratch.With(_flash.Weights(this, spec.Local == LocalKind.None ? 1 : count * weights + Tile.Size));
+            FlashScratch scratch = call.Scratch.With(_flash.Weights(this, weights));
             if (spec.Local != LocalKind.None)
             {
                 Load(ref size.Score, FlashScoreKernel<TColumn>)(

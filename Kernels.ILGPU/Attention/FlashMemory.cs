@@ -111,6 +111,8 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
         (_keys, _values, _pendingCapacity) = (keys, values, capacity);
     }
 
+    public override void Reserve(Step step) => Backend.FlashReserve(this, step);
+
     public override ArrayView<float> Field(int slot, StateField field, int rows)
     {
         long width = (long)field.Heads * field.Width;

@@ -85,6 +85,9 @@ internal abstract class IlgpuLayer(IlgpuState owner, int index) : LayerState(own
     /// <summary>Makes room for a tree of so many nodes; trees that wait in other slots stay.</summary>
     public abstract void Reserve(int nodes);
 
+    /// <summary>Takes the memory that a step needs besides, and builds its tables.</summary>
+    public virtual void Reserve(Step step) { }
+
     /// <summary>Where a field of a slot lies, <c>[rows, …]</c> from its first row on.</summary>
     public abstract ArrayView<float> Field(int slot, StateField field, int rows);
 
@@ -154,6 +157,12 @@ internal sealed class IlgpuState : AttentionState
         for (int i = 0; i < step.Entries; i++)
             if (!step[i].Moves) nodes = Math.Max(nodes, step[i].Count);
         foreach (IlgpuLayer layer in _layers) layer.Reserve(nodes);
+        if (step.Tokens > 0)
+        {
+            Tables.View(step, this);
+            foreach (IlgpuLayer layer in _layers) layer.Reserve(step);
+        }
+
         _commit.Reserve(step);
     }
 
