@@ -193,7 +193,7 @@ public abstract partial class KernelBackend : IDisposable
     /// <param name="specs">One spec a layer.</param>
     /// <param name="slots">Number of sequences.</param>
     /// <param name="capacity">Most positions of a slot where a layer's state grows (softmax); of no effect elsewhere.</param>
-    /// <exception cref="NotSupportedException">The backend does not support a spec.</exception>
+    /// <exception cref="NotSupportedException">The backend does not support a spec, or not so many slots of it in one state.</exception>
     /// <exception cref="OutOfDeviceMemoryException">There is not enough memory; the backend stays usable.</exception>
     public AttentionState CreateState(IReadOnlyList<AttentionSpec> specs, int slots, int capacity)
     {

@@ -73,6 +73,8 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
 
     public IlgpuFlashLayer(IlgpuState owner, int index) : base(owner, index)
     {
+        RequireReachable("sums", Spec.Global ? (long)Spec.KeyValueHeads * Spec.HeadDim * Spec.ValueDim : 1);
+        RequireReachable(_pendingCapacity);
         _state = Buffer(Spec.Global ? (long)owner.Slots * Spec.KeyValueHeads * Spec.HeadDim * Spec.ValueDim : 1);
         _keys = Keys(_pendingCapacity);
         _values = Values(_pendingCapacity);
@@ -92,6 +94,7 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
     {
         if (nodes <= _pendingCapacity) return;
         int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * _pendingCapacity));
+        RequireReachable(capacity);
         IlgpuBuffer keys = Keys(capacity), values;
         try
         {
@@ -142,6 +145,13 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
         _state.Dispose();
         _keys.Dispose();
         _values.Dispose();
+    }
+
+    private void RequireReachable(int pending)
+    {
+        string trees = $" with room for trees of {pending} nodes";
+        if (HasKeys) RequireReachable("keys", (long)(Spec.GroupSize + pending) * Spec.KeyValueHeads * Spec.HeadDim, trees);
+        RequireReachable("values", (long)(Window + Spec.GroupSize + pending) * Spec.KeyValueHeads * Spec.ValueDim, trees, (long)Window * Spec.KeyValueHeads * Spec.ValueDim);
     }
 
     private static ArrayView<float> Floats(IlgpuBuffer buffer) => buffer.View.Cast<float>();

@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using global::ILGPU;
 using global::ILGPU.Runtime;
+using global::ILGPU.Runtime.OpenCL;
 
 namespace Treeline.Kernels.ILGPU;
 
@@ -100,6 +101,19 @@ internal abstract class IlgpuLayer(IlgpuState owner, int index) : LayerState(own
     public abstract void Reset(int slot);
 
     public abstract void Dispose();
+
+    /// <summary>Refuses what a device could hold and not reach: OpenCL gives no view that begins beyond 2^31 elements of its memory.</summary>
+    /// <param name="what">What is stored, slot after slot.</param>
+    /// <param name="perSlot">Numbers of one slot.</param>
+    /// <param name="with">What decides their number besides the slots.</param>
+    /// <param name="within">Where the last view of a slot's numbers begins among them.</param>
+    protected void RequireReachable(string what, long perSlot, string with = "", long within = 0)
+    {
+        Int128 last = (Int128)(Owner.Slots - 1) * perSlot + within;
+        if (last <= int.MaxValue || Backend.Accelerator is not CLAccelerator) return;
+        throw new NotSupportedException(
+            $"{Backend.Name}: layer {Index}: of {Owner.Slots} slots{with} the last one's {what} would begin at element {last} of their memory: at most {int.MaxValue} on OpenCL; create several states of fewer slots");
+    }
 }
 
 /// <summary>All layers' parts, and the tables of the step in progress.</summary>

@@ -164,6 +164,9 @@ internal sealed class IlgpuSoftmaxLayer : IlgpuLayer
 
     public IlgpuSoftmaxLayer(IlgpuState owner, int index) : base(owner, index)
     {
+        string capacity = $" with capacity {owner.Capacity}";
+        RequireReachable("keys", (long)owner.Capacity * Spec.KeyValueHeads * Spec.HeadDim, capacity);
+        RequireReachable("values", (long)owner.Capacity * Spec.KeyValueHeads * Spec.ValueDim, capacity);
         long rows = (long)owner.Slots * owner.Capacity * Spec.KeyValueHeads * sizeof(float);
         _keys = new IlgpuBuffer(Backend, checked(rows * Spec.HeadDim));
         _values = new IlgpuBuffer(Backend, checked(rows * Spec.ValueDim));
@@ -188,6 +191,9 @@ internal sealed class IlgpuSoftmaxLayer : IlgpuLayer
     {
         if (nodes <= _pendingCapacity) return;
         int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * _pendingCapacity));
+        string trees = $" with room for trees of {capacity} nodes";
+        RequireReachable("pending keys", (long)capacity * Spec.KeyValueHeads * Spec.HeadDim, trees);
+        RequireReachable("pending values", (long)capacity * Spec.KeyValueHeads * Spec.ValueDim, trees);
         IlgpuBuffer keys = Pending(capacity, Spec.HeadDim), values;
         try
         {
