@@ -13,16 +13,23 @@ internal sealed class DeviceArray<T>(IlgpuBackend backend) : IDisposable where T
     /// <summary>Its first numbers.</summary>
     public ArrayView<T> First(long count) => count == 0 ? default : _buffer!.View.SubView(0, checked(count * Interop.SizeOf<T>())).Cast<T>();
 
-    /// <summary>Room for so many, contents undefined where it had to grow.</summary>
+    /// <summary>Room for so many, contents undefined where it had to grow; where that fails there is as much room as before.</summary>
     public ArrayView<T> Reserve(long count)
     {
         if (_length < count || _buffer is null)
         {
+            long before = _length;
             _buffer?.Dispose();                             // waits for what reads it
             (_buffer, _length) = (null, 0);
-            long length = count < 1 << 20 ? (long)BitOperations.RoundUpToPowerOf2((ulong)Math.Max(count, 16)) : count;     // small ones grow rarely
-            _buffer = new IlgpuBuffer(backend, checked(length * Interop.SizeOf<T>()));
-            _length = length;
+            try
+            {
+                Take(count < 1 << 20 ? (long)BitOperations.RoundUpToPowerOf2((ulong)Math.Max(count, 16)) : count);     // small ones grow rarely
+            }
+            catch (OutOfDeviceMemoryException) when (before > 0)
+            {
+                Take(before);                               // a step that reserved it may be under way
+                throw;
+            }
         }
 
         return First(count);
@@ -40,4 +47,6 @@ internal sealed class DeviceArray<T>(IlgpuBackend backend) : IDisposable where T
     public void Download(Span<T> numbers) => _buffer!.Read(0, MemoryMarshal.AsBytes(numbers));
 
     public void Dispose() => _buffer?.Dispose();
+
+    private void Take(long length) => (_buffer, _length) = (new IlgpuBuffer(backend, checked(length * Interop.SizeOf<T>())), length);
 }

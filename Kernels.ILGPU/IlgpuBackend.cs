@@ -1,3 +1,4 @@
+using System.Runtime.InteropServices;
 using global::ILGPU.Runtime;
 using global::ILGPU.Runtime.Cuda;
 
@@ -72,7 +73,12 @@ public sealed partial class IlgpuBackend : KernelBackend
     {
         ArgumentNullException.ThrowIfNull(to);
         (int pieces, int bytes) = Pieces(to, from.Length);
-        for (int i = 0; i < pieces; i++) ((IlgpuBuffer)to.Buffer).Write(Start(to, i), from.Slice(i * bytes, bytes));
+        var buffer = (IlgpuBuffer)to.Buffer;
+        IntegerBounds before = buffer.Integers;
+        buffer.Integers = default;                          // should it fail half-way
+        for (int i = 0; i < pieces; i++) buffer.Write(Start(to, i), from.Slice(i * bytes, bytes));
+        if (to.Type == ElementType.Int32 && !from.IsEmpty)
+            buffer.Integers = before.Overwritten(IntegerBounds.Of(to.Offset, MemoryMarshal.Cast<byte, int>(from)) with { Count = Extent(to) }, to.IsDense);
     }
 
     /// <inheritdoc/>

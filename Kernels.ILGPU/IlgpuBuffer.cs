@@ -40,6 +40,13 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     /// <inheritdoc/>
     public override bool IsDisposed => _disposed;
 
+    /// <summary>What is known of its integers. Whatever writes them says so (<see cref="IlgpuBackend"/>); of somebody else's memory nothing is ever known.</summary>
+    public IntegerBounds Integers
+    {
+        get;
+        set => field = _owner is null ? default : value;
+    }
+
     /// <summary>The device's handle: an address, or a <c>cl_mem</c>.</summary>
     public nint Handle => _memory.NativePtr;
 

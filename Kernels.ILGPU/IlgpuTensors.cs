@@ -17,15 +17,18 @@ public sealed partial class IlgpuBackend
     private Action<AcceleratorStream, Index1D, ArrayView<ushort>, long, ArrayView<float>, int>? _widenFloat16;
 
     /// <summary>A tensor's elements from its first one on, rows <see cref="DeviceTensor.RowStride"/> apart.</summary>
-    private static ArrayView<T> Elements<T>(DeviceTensor tensor) where T : unmanaged
+    internal static ArrayView<T> Elements<T>(DeviceTensor tensor) where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(tensor);
-        long extent = tensor.Count == 0 ? 0 : (tensor.Rows - 1) * tensor.RowStride + tensor.RowLength;
+        long extent = Extent(tensor);
         var buffer = (IlgpuBuffer)tensor.Buffer;
         if (tensor.Offset > int.MaxValue && buffer.IsOpenCL)
             throw new NotSupportedException($"{tensor.Backend.Name}: a view that begins at element {tensor.Offset} of its memory: at most {int.MaxValue} on OpenCL; allocate it by itself");
         return buffer.View.SubView(tensor.Offset * tensor.Type.Size(), extent * tensor.Type.Size()).Cast<T>();
     }
+
+    /// <summary>Elements from a tensor's first to its last one, gaps included.</summary>
+    private static long Extent(DeviceTensor tensor) => tensor.Count == 0 ? 0 : (tensor.Rows - 1) * tensor.RowStride + tensor.RowLength;
 
     /// <summary>An input as float32: in place, or narrow numbers widened beside it, rows without gaps.</summary>
     /// <param name="tensor">The input.</param>
@@ -42,6 +45,12 @@ public sealed partial class IlgpuBackend
         return new Rows(wide, tensor.RowLength);
     }
 
+    /// <summary>Takes the memory that <see cref="Floats"/> will need for an input of such a type.</summary>
+    private void ReserveFloats(DeviceTensor tensor, int slot, long count)
+    {
+        if (tensor.Type != ElementType.Float32 && count > 0) (_widened[slot] ??= new DeviceArray<float>(this)).Reserve(count);
+    }
+
     /// <summary>Integers of a tensor on the host; valid until the next call.</summary>
     private ReadOnlySpan<int> HostIntegers(DeviceTensor tensor)
     {
@@ -53,9 +62,21 @@ public sealed partial class IlgpuBackend
         return integers;
     }
 
-    /// <summary>Refuses indices outside 0 to count - 1: a device would read whatever lies there.</summary>
+    /// <summary>Takes note that an op, already queued, writes indices from 0 to count - 1.</summary>
+    private static void NoteIndices(DeviceTensor indices, int count)
+    {
+        var buffer = (IlgpuBuffer)indices.Buffer;
+        if (count == 0) buffer.Integers = default;
+        else buffer.Integers = buffer.Integers.Overwritten(new IntegerBounds(indices.Offset, Extent(indices), 0, count - 1), indices.IsDense);
+    }
+
+    /// <summary>Takes note that an op, about to be queued, writes integers of which nothing is known.</summary>
+    private static void ForgetIntegers(DeviceTensor integers) => ((IlgpuBuffer)integers.Buffer).Integers = default;
+
+    /// <summary>Refuses indices outside 0 to count - 1: a device would read whatever lies there. They come back to be looked at where nothing is known of them.</summary>
     private void RequireIndices(DeviceTensor indices, int count, string name)
     {
+        if (((IlgpuBuffer)indices.Buffer).Integers.AreIndices(indices.Offset, Extent(indices), count)) return;
         foreach (int index in HostIntegers(indices))
             if ((uint)index >= (uint)count) throw new ArgumentException($"{name}: expected 0 to {count - 1}, got {index}", name);
     }

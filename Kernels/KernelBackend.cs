@@ -193,7 +193,7 @@ public abstract partial class KernelBackend : IDisposable
     /// <param name="specs">One spec a layer.</param>
     /// <param name="slots">Number of sequences.</param>
     /// <param name="capacity">Most positions of a slot where a layer's state grows (softmax); of no effect elsewhere.</param>
-    /// <exception cref="NotSupportedException">The backend does not support a spec.</exception>
+    /// <exception cref="NotSupportedException">The backend does not support a spec, or not so many slots of it in one state.</exception>
     /// <exception cref="OutOfDeviceMemoryException">There is not enough memory; the backend stays usable.</exception>
     public AttentionState CreateState(IReadOnlyList<AttentionSpec> specs, int slots, int capacity)
     {
@@ -214,6 +214,7 @@ public abstract partial class KernelBackend : IDisposable
     /// <param name="output">Receives <c>[tokens, queryHeads, valueDim]</c>; shares no memory with the inputs.</param>
     /// <exception cref="ArgumentException">A shape, type or device does not fit; nothing has been touched.</exception>
     /// <exception cref="InvalidOperationException">The step is not this state's, has failed, or the layer has attended already.</exception>
+    /// <exception cref="OutOfDeviceMemoryException">There is not enough memory. A step's first layer finds out, before it writes: the slots are as they were.</exception>
     public void Attend(AttentionLayer layer, LayerState state, Step step, AttentionInputs inputs, DeviceTensor output)
     {
         ArgumentNullException.ThrowIfNull(layer);
@@ -238,6 +239,7 @@ public abstract partial class KernelBackend : IDisposable
         owner.RequireStep(step, Step.Phase.Begun);
         if (step.LayerDone[state.Index]) throw new InvalidOperationException($"step: layer {state.Index} has attended already");
 
+        ReserveCore(owner, step, inputs);
         owner.MarkWriting(step);
         try
         {
@@ -270,8 +272,16 @@ public abstract partial class KernelBackend : IDisposable
         state.CommitChecked(step, accepted);
     }
 
-    /// <summary>As the other overload, with the accepted paths on the device.</summary>
-    /// <inheritdoc cref="Commit(AttentionState, Step, ReadOnlySpan{int})"/>
+    /// <summary>As the other overload, with the accepted paths on the device, where they are checked: a device's backend does not wait for it.</summary>
+    /// <remarks>
+    /// On a device, a row that is no path of its tree leaves its slot where it is while the others move; the next call that reads the state
+    /// (<see cref="AttentionState.Length"/>, a step's begin, another commit, <c>Fork</c>, <c>Snapshot</c>, …) throws the exception, once, and has done nothing else. The step is committed for all that.
+    /// </remarks>
+    /// <param name="state">The state.</param>
+    /// <param name="step">A completed step; it is committed at most once.</param>
+    /// <param name="accepted">int32 <c>[entries, step.MaxDepth]</c>, as in the other overload; on a device it may be written again by what is queued later.</param>
+    /// <exception cref="ArgumentException">The shape does not fit; or, where the host sees them, a row is no path of its tree: nothing has moved.</exception>
+    /// <exception cref="InvalidOperationException">The step was not completed on this state, is committed already, or a slot has moved since.</exception>
     public void Commit(AttentionState state, Step step, DeviceTensor accepted)
     {
         ArgumentNullException.ThrowIfNull(state);
@@ -344,7 +354,13 @@ public abstract partial class KernelBackend : IDisposable
     /// <param name="capacity">Most positions of a growing slot.</param>
     protected abstract AttentionState CreateStateCore(IReadOnlyList<AttentionSpec> specs, int slots, int capacity);
 
-    /// <summary>Commits paths that lie on the device; backends whose memory is the host's read them there.</summary>
+    /// <summary>Takes the memory that a step's attention needs for inputs like these, all layers; what does not fit throws here, before anything is written.</summary>
+    /// <param name="state">The state that the step has begun on.</param>
+    /// <param name="step">The step.</param>
+    /// <param name="inputs">One layer's inputs.</param>
+    protected virtual void ReserveCore(AttentionState state, Step step, in AttentionInputs inputs) { }
+
+    /// <summary>Commits paths that lie on the device; backends whose memory is the host's read them.</summary>
     /// <param name="state">The state.</param>
     /// <param name="step">The completed step.</param>
     /// <param name="accepted">int32 <c>[entries, maxDepth]</c>.</param>

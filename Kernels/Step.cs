@@ -175,6 +175,13 @@ public sealed class Step
         Status = Phase.Begun;
     }
 
+    /// <summary>As it was before it began.</summary>
+    internal void Reopen()
+    {
+        State = null;
+        Status = Phase.Open;
+    }
+
     private static void Grow(ref int[] array, int size)
     {
         if (array.Length < size) Array.Resize(ref array, Math.Max(size, 2 * array.Length));

@@ -8,7 +8,6 @@ namespace Treeline.Kernels.ILGPU;
 public sealed partial class IlgpuBackend
 {
     private const int KeyLanes = 64;                        // keys that a group scores
-    private const long MostWeights = 16L << 20;             // local weights, in numbers, that one launch may leave in scratch
 
     private readonly FlashKernels _flash = new();
 
@@ -42,33 +41,17 @@ public sealed partial class IlgpuBackend
             Load(ref _flash.Join, FlashJoinKernel)(Stream, Threads((long)step.Tokens * spec.QueryHeads), call.Output, value, call.Terms, call.Memory, call.Scratch);
     }
 
-    /// <summary>Appends the pending rows of an accepted path, group by group.</summary>
-    internal void FlashAppend(IlgpuFlashLayer layer, int slot, int length, ArrayView<int> path, int count)
-    {
-        AttentionSpec spec = layer.Spec;
-        FlashMemory memory = layer.Memory;
-        for (int from = 0; from < count;)
-        {
-            int place = (length + from) % spec.GroupSize, rows = Math.Min(count - from, spec.GroupSize - place);
-            Load(ref _flash.Append, FlashAppendKernel)(Stream, Threads((long)rows * spec.KeyValueHeads * Math.Max(spec.HeadDim, spec.ValueDim)), path, memory, slot, from, place);
-            from += rows;
-            if (place + rows == spec.GroupSize) Close(spec, memory, _flash.Slot(this, slot), 1);
-        }
-    }
-
     /// <summary>The scores and sums of some tiles, in as many launches as their weights need.</summary>
     private void Attend<TColumn>(FlashSize size, FlashTileRange range, in FlashCall call, bool isRun) where TColumn : unmanaged, IColumn<TColumn>
     {
         if (range.Count == 0) return;
         AttentionSpec spec = call.Spec;
         int lanes = ValueLanes(spec.ValueDim), keyLanes = Math.Min(KeyLanes, Accelerator.MaxNumThreadsPerGroup);
-        long weights = (long)range.MostKeys * spec.QueryHeads * TColumn.Rows;
-        int atOnce = spec.Local == LocalKind.None ? range.Count : (int)Math.Clamp(MostWeights / Math.Max(1, weights), 1, range.Count);
+        (int atOnce, long weights) = FlashPortion(spec, range, TColumn.Rows);
         for (int first = 0; first < range.Count; first += atOnce)
         {
             int count = Math.Min(atOnce, range.Count - first);
-            // Eight keys are read together, also where fewer are left: their weights lie behind the others and reach no row that is kept.
-            FlashScratch scratch = call.Scratch.With(_flash.Weights(this, spec.Local == LocalKind.None ? 1 : count * weights + Tile.Size));
+            FlashScratch scratch = call.Scratch.With(_flash.Weights(this, weights));
             if (spec.Local != LocalKind.None)
             {
                 Load(ref size.Score, FlashScoreKernel<TColumn>)(
@@ -102,7 +85,7 @@ public sealed partial class IlgpuBackend
         return lanes;
     }
 
-    /// <summary>Moves S and the window past the block of some slots, which is complete.</summary>
+    /// <summary>Moves S and the window past the block of some slots, which is complete; of a slot that is listed as its complement it is not.</summary>
     private void Close(AttentionSpec spec, FlashMemory memory, ArrayView<int> slots, int count)
     {
         int lanes = ValueLanes(spec.ValueDim);
@@ -357,8 +340,9 @@ public sealed partial class IlgpuBackend
     private static void FlashCloseKernel(ArrayView<int> slots, FlashMemory memory)
     {
         ArrayView<float> shared = SharedMemory.Allocate<float>(Tile.Size);
-        int strips = (memory.HeadDim + 31) / 32, slot = slots[Grid.IdxX], kv = Grid.IdxY / strips, c = Grid.IdxY % strips * 32, rows = Math.Min(32, memory.HeadDim - c);
-        int e = Grid.IdxZ * Group.DimX + Group.IdxX, whole = memory.GroupSize - memory.GroupSize % Tile.Steps;
+        int listed = slots[Grid.IdxX], slot = listed < 0 ? ~listed : listed, keys = listed < 0 ? 0 : memory.GroupSize;
+        int strips = (memory.HeadDim + 31) / 32, kv = Grid.IdxY / strips, c = Grid.IdxY % strips * 32, rows = Math.Min(32, memory.HeadDim - c);
+        int e = Grid.IdxZ * Group.DimX + Group.IdxX, whole = keys - keys % Tile.Steps;
         Column32 sums = Column32.Load(memory.State, memory.StateRow(slot, kv, c) + e, memory.ValueDim, rows);
         for (int p = 0; p < whole; p += Tile.Steps)
         {
@@ -368,9 +352,9 @@ public sealed partial class IlgpuBackend
             Group.Barrier();
         }
 
-        FlashKeys(shared, memory, memory.Key(slot, whole, kv) + c, rows, memory.GroupSize - whole);
+        FlashKeys(shared, memory, memory.Key(slot, whole, kv) + c, rows, keys - whole);
         Group.Barrier();
-        sums = Tile.Part<Column32, float, Float32Weight>(sums, shared, memory.Values, memory.Value(slot, whole, kv) + e, memory.ValueStride, memory.GroupSize - whole);
+        sums = Tile.Part<Column32, float, Float32Weight>(sums, shared, memory.Values, memory.Value(slot, whole, kv) + e, memory.ValueStride, keys - whole);
         Column32.Store(sums, memory.State, memory.StateRow(slot, kv, c) + e, memory.ValueDim, FirstRows(rows));
     }
 
@@ -383,16 +367,9 @@ public sealed partial class IlgpuBackend
     private static void FlashSlideKernel(Index1D index, ArrayView<int> slots, FlashMemory memory)
     {
         int slot = slots[index / memory.ValueStride], channel = index % memory.ValueStride;
+        if (slot < 0) return;
         for (int place = -memory.Window; place < 0; place++)
             memory.Values[memory.Value(slot, place, 0) + channel] = memory.Values[memory.Value(slot, memory.GroupSize + place, 0) + channel];
-    }
-
-    // One thread a channel of an accepted node: from behind the block to its place in it.
-    private static void FlashAppendKernel(Index1D index, ArrayView<int> path, FlashMemory memory, int slot, int from, int place)
-    {
-        int channels = memory.KeyValueHeads * Math.Max(memory.HeadDim, memory.ValueDim), i = index / channels, channel = index % channels, node = memory.GroupSize + path[from + i];
-        if (channel < memory.ValueStride) memory.Values[memory.Value(slot, place + i, 0) + channel] = memory.Values[memory.Value(slot, node, 0) + channel];
-        if (memory.HasKeys != 0 && channel < memory.KeyStride) memory.Keys[memory.Key(slot, place + i, 0) + channel] = memory.Keys[memory.Key(slot, node, 0) + channel];
     }
 
     /// <summary>What one call's launches have in common.</summary>
@@ -414,11 +391,9 @@ public sealed partial class IlgpuBackend
         public Action<AcceleratorStream, KernelConfig, Rows, FlashTerms, StepView, ArrayView<int>, FlashMemory, FlashScratch, int, FlashRows>? Node;
         public Action<AcceleratorStream, KernelConfig, ArrayView<int>, FlashMemory>? Close;
         public Action<AcceleratorStream, Index1D, ArrayView<int>, FlashMemory>? Slide;
-        public Action<AcceleratorStream, Index1D, ArrayView<int>, FlashMemory, int, int, int>? Append;
         public Action<AcceleratorStream, KernelConfig, ArrayView<int>, Rows, FlashTerms, StepView, FlashMemory, FlashScratch>? Crossing;
         public Action<AcceleratorStream, Index1D, Rows, Rows, FlashTerms, FlashMemory, FlashScratch>? Join;
         private DeviceArray<float>? _queries, _weights, _local, _global, _convolution;
-        private DeviceArray<int>? _slot;
 
         public FlashScratch Scratch(IlgpuBackend backend, AttentionSpec spec, long tokens)
         {
@@ -433,13 +408,9 @@ public sealed partial class IlgpuBackend
 
         public ArrayView<float> Weights(IlgpuBackend backend, long count) => (_weights ??= new(backend)).Reserve(count);
 
-        /// <summary>A list of one slot.</summary>
-        public ArrayView<int> Slot(IlgpuBackend backend, int slot) => (_slot ??= new(backend)).Upload([slot]);
-
         public void Dispose()
         {
             foreach (DeviceArray<float>? array in (ReadOnlySpan<DeviceArray<float>?>)[_queries, _weights, _local, _global, _convolution]) array?.Dispose();
-            _slot?.Dispose();
         }
     }
 }

@@ -73,6 +73,8 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
 
     public IlgpuFlashLayer(IlgpuState owner, int index) : base(owner, index)
     {
+        RequireReachable("sums", Spec.Global ? (long)Spec.KeyValueHeads * Spec.HeadDim * Spec.ValueDim : 1);
+        RequireReachable(_pendingCapacity);
         _state = Buffer(Spec.Global ? (long)owner.Slots * Spec.KeyValueHeads * Spec.HeadDim * Spec.ValueDim : 1);
         _keys = Keys(_pendingCapacity);
         _values = Values(_pendingCapacity);
@@ -92,6 +94,7 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
     {
         if (nodes <= _pendingCapacity) return;
         int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * _pendingCapacity));
+        RequireReachable(capacity);
         IlgpuBuffer keys = Keys(capacity), values;
         try
         {
@@ -111,6 +114,8 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
         (_keys, _values, _pendingCapacity) = (keys, values, capacity);
     }
 
+    public override void Reserve(Step step) => Backend.FlashReserve(this, step);
+
     public override ArrayView<float> Field(int slot, StateField field, int rows)
     {
         long width = (long)field.Heads * field.Width;
@@ -127,7 +132,7 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
     public override IEnumerable<(StateField Field, int Rows)> Parts(int length) => Attentions.Find(Spec.Attention)!.Fields(Spec)
         .Select(field => (field, field.Rows == FieldRows.Tail ? Spec.GroupSize : field.Height));
 
-    public override void Append(int slot, int length, ArrayView<int> path, int count) => Backend.FlashAppend(this, slot, length, path, count);
+    public override void Append(Step step, StepView view, CommitTables commit) => Backend.FlashAppend(this, step, view, commit);
 
     public override void Reset(int slot)
     {
@@ -140,6 +145,13 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
         _state.Dispose();
         _keys.Dispose();
         _values.Dispose();
+    }
+
+    private void RequireReachable(int pending)
+    {
+        string trees = $" with room for trees of {pending} nodes";
+        if (HasKeys) RequireReachable("keys", (long)(Spec.GroupSize + pending) * Spec.KeyValueHeads * Spec.HeadDim, trees);
+        RequireReachable("values", (long)(Window + Spec.GroupSize + pending) * Spec.KeyValueHeads * Spec.ValueDim, trees, (long)Window * Spec.KeyValueHeads * Spec.ValueDim);
     }
 
     private static ArrayView<float> Floats(IlgpuBuffer buffer) => buffer.View.Cast<float>();

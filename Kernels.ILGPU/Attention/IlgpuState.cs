@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
 using global::ILGPU;
 using global::ILGPU.Runtime;
+using global::ILGPU.Runtime.OpenCL;
 
 namespace Treeline.Kernels.ILGPU;
 
@@ -85,18 +86,34 @@ internal abstract class IlgpuLayer(IlgpuState owner, int index) : LayerState(own
     /// <summary>Makes room for a tree of so many nodes; trees that wait in other slots stay.</summary>
     public abstract void Reserve(int nodes);
 
+    /// <summary>Takes the memory that a step needs besides, and builds its tables.</summary>
+    public virtual void Reserve(Step step) { }
+
     /// <summary>Where a field of a slot lies, <c>[rows, …]</c> from its first row on.</summary>
     public abstract ArrayView<float> Field(int slot, StateField field, int rows);
 
     /// <summary>All that a slot's value at a length needs.</summary>
     public abstract IEnumerable<(StateField Field, int Rows)> Parts(int length);
 
-    /// <summary>Appends pending rows of an accepted path.</summary>
-    public abstract void Append(int slot, int length, ArrayView<int> path, int count);
+    /// <summary>Appends the pending rows of accepted paths.</summary>
+    public abstract void Append(Step step, StepView view, CommitTables commit);
 
     public abstract void Reset(int slot);
 
     public abstract void Dispose();
+
+    /// <summary>Refuses what a device could hold and not reach: OpenCL gives no view that begins beyond 2^31 elements of its memory.</summary>
+    /// <param name="what">What is stored, slot after slot.</param>
+    /// <param name="perSlot">Numbers of one slot.</param>
+    /// <param name="with">What decides their number besides the slots.</param>
+    /// <param name="within">Where the last view of a slot's numbers begins among them.</param>
+    protected void RequireReachable(string what, long perSlot, string with = "", long within = 0)
+    {
+        Int128 last = (Int128)(Owner.Slots - 1) * perSlot + within;
+        if (last <= int.MaxValue || Backend.Accelerator is not CLAccelerator) return;
+        throw new NotSupportedException(
+            $"{Backend.Name}: layer {Index}: of {Owner.Slots} slots{with} the last one's {what} would begin at element {last} of their memory: at most {int.MaxValue} on OpenCL; create several states of fewer slots");
+    }
 }
 
 /// <summary>All layers' parts, and the tables of the step in progress.</summary>
@@ -104,14 +121,14 @@ internal sealed class IlgpuState : AttentionState
 {
     private readonly IlgpuBackend _backend;
     private readonly IlgpuLayer[] _layers;
-    private readonly DeviceArray<int> _path;
+    private readonly CommitTables _commit;
     private readonly List<FlashTiles> _flashTiles = [];
 
     public IlgpuState(IlgpuBackend backend, IReadOnlyList<AttentionSpec> specs, int slots, int capacity) : base(backend, specs, slots, capacity)
     {
         _backend = backend;
         Tables = new StepTables(backend);
-        _path = new DeviceArray<int>(backend);
+        _commit = new CommitTables(backend);
         _layers = new IlgpuLayer[specs.Count];
         try
         {
@@ -154,6 +171,13 @@ internal sealed class IlgpuState : AttentionState
         for (int i = 0; i < step.Entries; i++)
             if (!step[i].Moves) nodes = Math.Max(nodes, step[i].Count);
         foreach (IlgpuLayer layer in _layers) layer.Reserve(nodes);
+        if (step.Tokens > 0)
+        {
+            Tables.View(step, this);
+            foreach (IlgpuLayer layer in _layers) layer.Reserve(step);
+        }
+
+        _commit.Reserve(step);
     }
 
     protected override void ForkCore(int from, int to)
@@ -170,12 +194,19 @@ internal sealed class IlgpuState : AttentionState
         foreach (IlgpuLayer layer in _layers) layer.Reset(slot);
     }
 
-    protected override void CommitCore(Step step, int entry, ReadOnlySpan<int> path)
+    protected override void CommitCore(Step step, ReadOnlySpan<int> accepted)
     {
-        int slot = step[entry].Slot;
-        ArrayView<int> nodes = _path.Upload(path);
-        foreach (IlgpuLayer layer in _layers) layer.Append(slot, Length(slot), nodes, path.Length);
+        _commit.Upload(step, accepted);
+        Append(step);
     }
+
+    private protected override void CommitUnreadCore(Step step, DeviceTensor accepted)
+    {
+        _commit.Use(step, accepted);
+        Append(step);
+    }
+
+    private protected override void ReadCommittedCore(Span<CommittedPath> paths) => _commit.Read(paths);
 
     protected internal override void ReadFieldCore(int layer, int slot, StateField field, Span<byte> to)
     {
@@ -194,7 +225,14 @@ internal sealed class IlgpuState : AttentionState
         foreach (IlgpuLayer? layer in _layers) layer?.Dispose();
         Tables.Dispose();
         foreach (FlashTiles tiles in _flashTiles) tiles.Dispose();
-        _path.Dispose();
+        _commit.Dispose();
+    }
+
+    private void Append(Step step)
+    {
+        StepView view = Tables.View(step, this);
+        _backend.CheckPaths(step, view, _commit.View);
+        foreach (IlgpuLayer layer in _layers) layer.Append(step, view, _commit);
     }
 
     private ArrayView<float> Field(int layer, int slot, StateField field, int bytes) =>

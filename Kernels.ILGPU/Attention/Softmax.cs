@@ -13,7 +13,7 @@ public sealed partial class IlgpuBackend
     private Action<AcceleratorStream, Index1D, Rows, Rows, StepView, SoftmaxMemory>? _softmaxStore;
     private Action<AcceleratorStream, KernelConfig, Rows, StepView, SoftmaxMemory, ArrayView<float>, int>? _softmaxPart;
     private Action<AcceleratorStream, Index1D, Rows, StepView, SoftmaxMemory, ArrayView<float>, int, int>? _softmaxMerge;
-    private Action<AcceleratorStream, Index1D, ArrayView<int>, SoftmaxMemory, int, int>? _softmaxAppend;
+    private Action<AcceleratorStream, Index1D, StepView, CommitView, SoftmaxMemory>? _softmaxAppend;
     private DeviceArray<float>? _softmaxParts;
 
     /// <inheritdoc/>
@@ -32,10 +32,8 @@ public sealed partial class IlgpuBackend
         int channels = spec.KeyValueHeads * Math.Max(spec.HeadDim, spec.ValueDim);
         Load(ref _softmaxStore, SoftmaxStoreKernel)(
             Stream, Threads((long)step.Tokens * channels), Floats(inputs.Key, 1), Floats(inputs.Value, 2), view, shape);
-        // Room for the state's capacity, so that it does not grow with the sequence.
-        long perToken = spec.QueryHeads * shape.Part(1, Parts(state.Owner.Capacity), 0);
-        int atOnce = (int)Math.Clamp(MostSoftmaxParts / perToken, 1, step.Tokens), parts = Parts(LongestPath(step, state.Owner)), threads = Math.Min(SoftmaxBlock, Accelerator.MaxNumThreadsPerGroup);
-        ArrayView<float> scratch = (_softmaxParts ??= new DeviceArray<float>(this)).Reserve(atOnce * perToken);
+        int parts = Parts(LongestPath(step, state.Owner)), threads = Math.Min(SoftmaxBlock, Accelerator.MaxNumThreadsPerGroup);
+        (ArrayView<float> scratch, int atOnce) = SoftmaxReserve(memory, step);
         Rows query = Floats(inputs.Query, 0), to = Output(output);
         for (int first = 0; first < step.Tokens; first += atOnce)
         {
@@ -43,6 +41,14 @@ public sealed partial class IlgpuBackend
             Load(ref _softmaxPart, SoftmaxPartKernel)(Stream, new(new Index3D(rows, parts, 1), new Index3D(threads, 1, 1)), query, view, shape, scratch, first);
             Load(ref _softmaxMerge, SoftmaxMergeKernel)(Stream, Threads((long)rows * spec.ValueDim), to, view, shape, scratch, first, parts);
         }
+    }
+
+    /// <summary>Takes the scratch memory of a step, and says how many tokens one launch takes with it. There is room for the state's capacity, so that it does not grow with the sequence.</summary>
+    internal (ArrayView<float> Scratch, int AtOnce) SoftmaxReserve(IlgpuSoftmaxLayer layer, Step step)
+    {
+        long perToken = layer.Spec.QueryHeads * layer.Memory.Part(1, Parts(layer.Owner.Capacity), 0);
+        int atOnce = (int)Math.Clamp(MostSoftmaxParts / perToken, 1, step.Tokens);
+        return ((_softmaxParts ??= new DeviceArray<float>(this)).Reserve(atOnce * perToken), atOnce);
     }
 
     /// <summary>Parts of so many positions.</summary>
@@ -56,11 +62,11 @@ public sealed partial class IlgpuBackend
         return longest;
     }
 
-    internal void SoftmaxAppend(IlgpuSoftmaxLayer layer, int slot, int length, ArrayView<int> path, int count)
+    /// <summary>Appends the pending rows of accepted paths.</summary>
+    internal void SoftmaxAppend(IlgpuSoftmaxLayer layer, Step step, StepView view, CommitTables commit)
     {
         int channels = layer.Spec.KeyValueHeads * Math.Max(layer.Spec.HeadDim, layer.Spec.ValueDim);
-        Load(ref _softmaxAppend, SoftmaxAppendKernel)(
-            Stream, Threads((long)count * channels), path, layer.Memory, slot, length);
+        Load(ref _softmaxAppend, SoftmaxAppendKernel)(Stream, Threads((long)step.Entries * channels), view, commit.View, layer.Memory);
     }
 
     // One thread a channel of a new token: its key and its value go into the cache where the entry moves, else beside it.
@@ -164,15 +170,18 @@ public sealed partial class IlgpuBackend
         output[token, head * memory.ValueDim + e] = mixed / sum;
     }
 
-    // One thread a channel of an accepted node.
-    private static void SoftmaxAppendKernel(Index1D index, ArrayView<int> path, SoftmaxMemory memory, int slot, int length)
+    // One thread a channel of an entry: the nodes of its path one after the other.
+    private static void SoftmaxAppendKernel(Index1D index, StepView step, CommitView commit, SoftmaxMemory memory)
     {
         int channels = memory.KeyValueHeads * XMath.Max(memory.HeadDim, memory.ValueDim);
-        int i = index / channels, channel = index % channels;
-        long from = memory.PendingRow(slot, path[i]), to = memory.CacheRow(slot, length + i);
+        int entry = index / channels, channel = index % channels, slot = step.Slot(entry), length = step.Length(entry), count = commit.Count(entry);
         int keyRow = memory.KeyValueHeads * memory.HeadDim, valueRow = memory.KeyValueHeads * memory.ValueDim;
-        if (channel < keyRow) memory.Keys[to * keyRow + channel] = memory.PendingKeys[from * keyRow + channel];
-        if (channel < valueRow) memory.Values[to * valueRow + channel] = memory.PendingValues[from * valueRow + channel];
+        for (int i = 0; i < count; i++)
+        {
+            long from = memory.PendingRow(slot, commit.Node(entry, i)), to = memory.CacheRow(slot, length + i);
+            if (channel < keyRow) memory.Keys[to * keyRow + channel] = memory.PendingKeys[from * keyRow + channel];
+            if (channel < valueRow) memory.Values[to * valueRow + channel] = memory.PendingValues[from * valueRow + channel];
+        }
     }
 }
 
@@ -208,6 +217,9 @@ internal sealed class IlgpuSoftmaxLayer : IlgpuLayer
 
     public IlgpuSoftmaxLayer(IlgpuState owner, int index) : base(owner, index)
     {
+        string capacity = $" with capacity {owner.Capacity}";
+        RequireReachable("keys", (long)owner.Capacity * Spec.KeyValueHeads * Spec.HeadDim, capacity);
+        RequireReachable("values", (long)owner.Capacity * Spec.KeyValueHeads * Spec.ValueDim, capacity);
         long rows = (long)owner.Slots * owner.Capacity * Spec.KeyValueHeads * sizeof(float);
         _keys = new IlgpuBuffer(Backend, checked(rows * Spec.HeadDim));
         _values = new IlgpuBuffer(Backend, checked(rows * Spec.ValueDim));
@@ -226,12 +238,15 @@ internal sealed class IlgpuSoftmaxLayer : IlgpuLayer
 
     public override IEnumerable<(StateField Field, int Rows)> Parts(int length) => Attentions.Find(Spec.Attention)!.Fields(Spec).Select(field => (field, length));
 
-    public override void Append(int slot, int length, ArrayView<int> path, int count) => Backend.SoftmaxAppend(this, slot, length, path, count);
+    public override void Append(Step step, StepView view, CommitTables commit) => Backend.SoftmaxAppend(this, step, view, commit);
 
     public override void Reserve(int nodes)
     {
         if (nodes <= _pendingCapacity) return;
         int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * _pendingCapacity));
+        string trees = $" with room for trees of {capacity} nodes";
+        RequireReachable("pending keys", (long)capacity * Spec.KeyValueHeads * Spec.HeadDim, trees);
+        RequireReachable("pending values", (long)capacity * Spec.KeyValueHeads * Spec.ValueDim, trees);
         IlgpuBuffer keys = Pending(capacity, Spec.HeadDim), values;
         try
         {
@@ -250,6 +265,8 @@ internal sealed class IlgpuSoftmaxLayer : IlgpuLayer
         _pendingValues.Dispose();
         (_pendingKeys, _pendingValues, _pendingCapacity) = (keys, values, capacity);
     }
+
+    public override void Reserve(Step step) => Backend.SoftmaxReserve(this, step);
 
     public override void Reset(int slot) { }
 

@@ -110,6 +110,8 @@ internal readonly struct StepView(ArrayView<int> tokens, ArrayView<int> entries,
 
     public int Offset(int entry) => Entries[entry * EntryInts + 1];
 
+    public int Count(int entry) => Entries[entry * EntryInts + 2];
+
     public int Moves(int entry) => Entries[entry * EntryInts + 3];
 
     public int Length(int entry) => Entries[entry * EntryInts + 4];

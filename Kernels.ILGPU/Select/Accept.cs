@@ -15,11 +15,13 @@ public sealed partial class IlgpuBackend
         ArgumentNullException.ThrowIfNull(step);
         ArgumentNullException.ThrowIfNull(next);
         if (step.Entries == 0) return;
+        ForgetIntegers(next);
         Accept(step, tokens, Integers(chosen), chosen.RowStride, accepted, Integers(next), next.RowStride);
     }
 
     private void Accept(Step step, DeviceTensor tokens, ArrayView<int> chosen, long chosenStride, DeviceTensor accepted, ArrayView<int> next, long nextStride)
     {
+        ForgetIntegers(accepted);
         AcceptView view = (_acceptTables ??= new AcceptTables(this)).View(step);
         Load(ref _accept, AcceptKernel)(
             Stream, step.Entries, view, Integers(tokens), tokens.RowStride, chosen, chosenStride, Integers(accepted), accepted.RowStride, next, nextStride);

@@ -29,6 +29,7 @@ public sealed partial class IlgpuBackend
             return;
         }
 
+        ForgetIntegers(accepted);
         AcceptView view = (_acceptTables ??= new AcceptTables(this)).View(step);
         if (logits.Count > 0)
         {

@@ -14,6 +14,7 @@ public sealed partial class IlgpuBackend
         ArgumentNullException.ThrowIfNull(tokens);
         if (logits.Rows == 0) return;
         ArgMax(Floats(logits, 0), logits.Rows, logits.RowLength, Elements<int>(tokens), tokens.RowStride);
+        NoteIndices(tokens, logits.RowLength);
     }
 
     private void ArgMax(Rows logits, int rows, int columns, ArrayView<int> tokens, long stride) =>

@@ -16,6 +16,7 @@ public sealed partial class IlgpuBackend
         if (values.Count == 0) return;
         Load(ref _topK, TopKKernel)(
             Stream, RowGroups(logits.Rows, logits.RowLength), Floats(logits, 0), Output(values), Elements<int>(indices), indices.RowStride, logits.RowLength, values.RowLength);
+        NoteIndices(indices, logits.RowLength);
     }
 
     // A group a row; each pass finds the first in order behind the one found last.

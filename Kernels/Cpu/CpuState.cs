@@ -65,13 +65,18 @@ internal sealed unsafe class CpuState : AttentionState
         foreach (CpuLayer layer in _layers) layer.Restore(slot, length);
     }
 
-    protected override void CommitCore(Step step, int entry, ReadOnlySpan<int> path)
+    protected override void CommitCore(Step step, ReadOnlySpan<int> accepted)
     {
-        fixed (int* nodes = path)
+        for (int entry = 0; entry < step.Entries; entry++)
         {
-            int slot = step[entry].Slot;
-            var job = new AppendJob(_layers, slot, Length(slot), nodes, path.Length);
-            _backend.Threads.For(_layers.Length, ref job);
+            ReadOnlySpan<int> path = PathOf(step, entry, accepted);
+            if (path.IsEmpty) continue;
+            fixed (int* nodes = path)
+            {
+                int slot = step[entry].Slot;
+                var job = new AppendJob(_layers, slot, Length(slot), nodes, path.Length);
+                _backend.Threads.For(_layers.Length, ref job);
+            }
         }
     }
 

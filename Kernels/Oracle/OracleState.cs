@@ -150,10 +150,11 @@ internal sealed class OracleState : AttentionState
         foreach (OracleLayerState layer in _layers) layer.Slots[slot].Rewind(length, layer.Spec.BlockLength);
     }
 
-    protected override void CommitCore(Step step, int entry, ReadOnlySpan<int> path)
+    protected override void CommitCore(Step step, ReadOnlySpan<int> accepted)
     {
-        foreach (OracleLayerState layer in _layers)
-            foreach (int node in path) layer.Slots[step[entry].Slot].Pending!(node);
+        for (int entry = 0; entry < step.Entries; entry++)
+            foreach (OracleLayerState layer in _layers)
+                foreach (int node in PathOf(step, entry, accepted)) layer.Slots[step[entry].Slot].Pending!(node);
     }
 
     protected internal override void ReadFieldCore(int layer, int slot, StateField field, Span<byte> to) =>

@@ -117,6 +117,7 @@ internal abstract class DecoderModel : CausalModel
             DeviceTensor ids = _ids.First(n), positions = _positions.First(n), stream = _stream.First(n);
             Backend.Write(ids, tokens);
             Backend.Write(positions, step.Positions);
+            if (wanted > 0) Backend.Write(_logitRows.First(wanted), step.LogitRows);       // now: a write waits for what is queued
             Embed(ids, positions, stream, _normed.First(n));
             for (int i = 0; i < _layers.Length; i++)
             {
@@ -165,7 +166,6 @@ internal abstract class DecoderModel : CausalModel
     private void Logits(Step step, DeviceTensor stream)
     {
         DeviceTensor rows = _logitRows.First(step.LogitCount), hidden = _hidden.First(step.LogitCount);
-        Backend.Write(rows, step.LogitRows);
         Backend.Embedding(stream, rows, hidden);
         _norm.Apply(hidden, hidden);
         Backend.Linear(hidden, _head, null, _logits.First(step.LogitCount));

@@ -102,11 +102,12 @@ internal sealed class AttentionRig : IDisposable
     }
 
     /// <summary>Commits a path of each entry of the last step.</summary>
-    public void Commit(int[][] paths)
+    public void Commit(int[][] paths) => Backend.Commit(State, Step, Accepted(paths));
+
+    /// <summary>The same with the paths in the backend's memory.</summary>
+    public void CommitOnDevice(params int[][] paths)
     {
-        var accepted = new int[Step.Entries * Step.MaxDepth];
-        accepted.AsSpan().Fill(-1);
-        for (int i = 0; i < paths.Length; i++) paths[i].CopyTo(accepted.AsSpan(i * Step.MaxDepth));
+        using DeviceTensor accepted = Backend.Upload<int>(Accepted(paths), Step.Entries, Step.MaxDepth);
         Backend.Commit(State, Step, accepted);
     }
 
@@ -126,6 +127,15 @@ internal sealed class AttentionRig : IDisposable
     public void Dispose()
     {
         for (int i = _owned.Count - 1; i >= 0; i--) _owned[i].Dispose();
+    }
+
+    /// <summary>Paths as a commit takes them, <c>[entries, maxDepth]</c>.</summary>
+    private int[] Accepted(int[][] paths)
+    {
+        var accepted = new int[Step.Entries * Step.MaxDepth];
+        accepted.AsSpan().Fill(-1);
+        for (int i = 0; i < paths.Length; i++) paths[i].CopyTo(accepted.AsSpan(i * Step.MaxDepth));
+        return accepted;
     }
 
     private Dictionary<string, DeviceTensor> Upload(AttentionSpec spec, Dictionary<string, float[]> weights) => weights.ToDictionary(weight => weight.Key,

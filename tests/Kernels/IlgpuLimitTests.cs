@@ -132,6 +132,49 @@ public class IlgpuLimitTests
         Assert.Equal(launches, backend.Launches);
     }
 
+    // Refused before any memory is asked for: no machine here has so much.
+    [Fact]
+    public void So_is_a_state_whose_slots_begin_beyond()
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        AttentionSpec softmax = AttentionSpec.Softmax(8, 8, 128), narrow = AttentionSpec.Softmax(1, 1, 1, 128), sums = AttentionSpec.FlashGlobal(1, 1, 256, 16, 4096);
+        AttentionSpec keys = AttentionSpec.FlashLocal(1, 1, 256, 1 << 20, 1), values = AttentionSpec.FlashLocal(1, 1, 1, 1 << 20, 256), window = AttentionSpec.Augmented(1, 1, 1, 16, convTaps: (1 << 20) + 1, valueDim: 4096);
+        Refused([softmax], 66, 1 << 15, "layer 0: of 66 slots with capacity 32768 the last one's keys would begin at element 2181038080");
+        Refused([narrow], 1 << 10, 1 << 15, "layer 0: of 1024 slots with capacity 32768 the last one's values would begin at element 4290772992");
+        Refused([sums], 2050, 1, "layer 0: of 2050 slots the last one's sums would begin at element 2148532224");
+        Refused([keys], 10, 1, "layer 0: of 10 slots with room for trees of 8 nodes the last one's keys would begin at element 2415937536");
+        Refused([values], 10, 1, "layer 0: of 10 slots with room for trees of 8 nodes the last one's values would begin at element 2415937536");
+        Refused([window], 1, 1, "layer 0: of 1 slots with room for trees of 8 nodes the last one's values would begin at element 4294967296");
+
+        void Refused(AttentionSpec[] specs, int slots, int capacity, string why)
+        {
+            long allocations = backend.Memory.Allocations;
+            Assert.Equal($"opencl:0: {why} of their memory: at most {int.MaxValue} on OpenCL; create several states of fewer slots",
+                Assert.Throws<NotSupportedException>(() => backend.CreateState(specs, slots, capacity)).Message);
+            Assert.Equal(allocations, backend.Memory.Allocations);
+        }
+    }
+
+    [Fact]
+    public void So_is_a_tree_for_which_so_many_slots_have_no_room()
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        const int Slots = 1 << 21;
+        foreach (AttentionSpec spec in (AttentionSpec[])[AttentionSpec.FlashLocal(1, 1, 1, 16), AttentionSpec.Softmax(1, 1, 1, 2)])
+        {
+            using AttentionState state = backend.CreateState([spec], Slots, 1);
+            var step = new Step();
+            step.Verify(3, TokenTree.FromParents([.. Enumerable.Repeat(-1, 1024)]));
+            string what = spec.Attention == "flash" ? "keys would begin at element 2181037040" : "pending values would begin at element 4294965248";
+            Assert.Equal($"opencl:0: layer 0: of {Slots} slots with room for trees of 1024 nodes the last one's {what} of their memory: at most {int.MaxValue} on OpenCL; create several states of fewer slots",
+                Assert.Throws<NotSupportedException>(() => state.Begin(step)).Message);
+            Assert.False(state.IsBroken(3));
+            step.Clear();
+            step.Verify(3, TokenTree.Path(1));
+            state.Begin(step);
+        }
+    }
+
     /// <summary>Arguments of many rows that are all the same one.</summary>
     private sealed class Shapes : IDisposable
     {

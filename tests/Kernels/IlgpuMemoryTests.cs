@@ -12,6 +12,10 @@ public class IlgpuMemoryTests
 {
     private const int MiB = 1 << 20;
 
+    // The scratch memory of a step is some 200 MiB, that of its inputs as float32 64 MiB.
+    private const int LargeStep = 32 << 10;
+    private static readonly AttentionSpec[] Large = [AttentionSpec.Augmented(8, 1, 64, 16, convTaps: 3), AttentionSpec.FlashLocal(8, 1, 64, 24)];
+
     public static TheoryData<string> Names => IlgpuDevices.Names;
 
     [Theory, MemberData(nameof(Names))]
@@ -87,6 +91,63 @@ public class IlgpuMemoryTests
         Exception late = backend.Failed(new CLException(CLError.CL_MEM_OBJECT_ALLOCATION_FAILURE));
         Assert.StartsWith($"{name}: no memory for the work queued, free ", Assert.IsType<OutOfDeviceMemoryException>(late).Message, StringComparison.Ordinal);
         Assert.True(IlgpuDevices.Works(backend));
+    }
+
+    [Theory, MemberData(nameof(Names))]
+    public void A_step_that_does_not_fit_does_not_begin_and_another_goes_on(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        using var rig = new AttentionRig(backend, Large);
+        var random = new Random(1);
+        rig.Run(Feed.Advance(0, Tokens.Random(random, Large[0], 3)), Feed.Advance(1, Tokens.Random(random, Large[0], 2)));
+        byte[] before = rig.Snapshot(0);
+        var step = new Step();
+        step.Advance(0, LargeStep);
+        Feed under = Feed.Verify(1, TokenTree.FromParents([-1, 0, 0]), Tokens.Random(random, Large[0], 3));
+        rig.Step.Clear();
+        rig.Step.Add(under.Slot, under.Tree, under.Moves);
+        rig.State.Begin(rig.Step);
+        double[] first = rig.Attend(0, under);
+        using (new Limit(backend, 100 * MiB))
+        {
+            Assert.StartsWith($"{name}: asked for ", Assert.Throws<OutOfDeviceMemoryException>(() => rig.State.Begin(step)).Message, StringComparison.Ordinal);
+            Assert.False(rig.State.IsBroken(0));
+            Assert.Equal(3, rig.State.Length(0));
+            Assert.Equal(before, rig.Snapshot(0));
+            Assert.Throws<InvalidOperationException>(() => step.Positions.Length);     // it has not begun
+            rig.Attend(1, under);
+            rig.State.Complete(rig.Step);
+            rig.CommitOnDevice([0, 2]);
+            Assert.Equal(4, rig.State.Length(1));
+        }
+
+        rig.State.Rewind(1, 2);
+        Close.SameBits(first, rig.Run(under)[0].AsSpan(0, first.Length), "the other step");
+        rig.State.Begin(step);
+        rig.State.Abandon(step);
+        Assert.All(rig.Run(Feed.Advance(0, Tokens.Random(random, Large[0], 1)))[0], x => Assert.True(double.IsFinite(x)));
+    }
+
+    [Theory, MemberData(nameof(Names))]
+    public void Narrow_inputs_that_do_not_fit_are_refused_before_anything_is_written(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        using var rig = new AttentionRig(backend, Large);
+        rig.Run(Feed.Advance(0, Tokens.Random(new Random(2), Large[0], 3)));
+        byte[] before = rig.Snapshot(0);
+        using DeviceTensor query = backend.Allocate(ElementType.BFloat16, LargeStep, Large[0].QueryHeads, Large[0].HeadDim), key = backend.Allocate(ElementType.BFloat16, LargeStep, 1, Large[0].HeadDim);
+        using DeviceTensor output = backend.Allocate(ElementType.Float32, LargeStep, Large[0].QueryHeads, Large[0].ValueDim);
+        Step step = rig.Step;
+        step.Clear();
+        step.Advance(0, LargeStep);
+        rig.State.Begin(step);
+        long launches = backend.Launches;
+        using (new Limit(backend, 20 * MiB))
+            Assert.Throws<OutOfDeviceMemoryException>(() => backend.Attend(rig.Layers[0], rig.State[0], step, new AttentionInputs(query, key, key), output));
+        Assert.Equal(launches, backend.Launches);
+        rig.State.Abandon(step);
+        Assert.False(rig.State.IsBroken(0));
+        Assert.Equal(before, rig.Snapshot(0));
     }
 
     [MethodImpl(MethodImplOptions.NoInlining)]

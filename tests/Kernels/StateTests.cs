@@ -99,9 +99,16 @@ public class StateTests
         {
             sequence.Verify(0, tree);
             Assert.Equal($"{why} (Parameter 'accepted')", Assert.Throws<ArgumentException>(() => sequence.Commit(path)).Message);
-            Assert.Equal($"{why} (Parameter 'accepted')", Assert.Throws<ArgumentException>(() => sequence.CommitOnDevice(path, 0)).Message);
+            // On a device the next reading reports it.
+            Assert.Equal($"{why} (Parameter 'accepted')", Assert.Throws<ArgumentException>(() =>
+            {
+                sequence.CommitOnDevice(path, 0);
+                sequence.Rig.State.Length(0);
+            }).Message);
+            Assert.Equal(5, sequence.Rig.State.Length(0));
         }
 
+        sequence.Verify(0, tree);                           // on a device the last step is spent
         Assert.Equal("accepted: expected [1, 3] int32, got 2 numbers (Parameter 'accepted')", Assert.Throws<ArgumentException>(() => sequence.Commit([0, 2])).Message);
         Assert.Equal(before, sequence.Rig.Snapshot(0));
 

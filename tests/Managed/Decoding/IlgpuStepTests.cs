@@ -1,3 +1,5 @@
+using System.Diagnostics;
+using Treeline.Kernels;
 using Treeline.Kernels.ILGPU;
 using Treeline.Tests.Harness;
 using Xunit;
@@ -32,5 +34,31 @@ public class IlgpuStepTests
         long allocations = backend.Memory.Allocations;
         Allocations.RequireNone(() => Assert.True(batch.Step(TestContext.Current.CancellationToken)));
         Assert.Equal(allocations, backend.Memory.Allocations);
+    }
+
+    [Fact]
+    public void A_forward_pass_waits_for_nothing_behind_its_first_layer()
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        using CausalModel model = CausalModel.Load(Folder, backend);
+        using AttentionState state = model.CreateState(slots: 2, capacity: 100);
+        using DeviceTensor number = backend.Upload<int>([1], 1);
+        var step = new Step();
+        foreach (bool busy in (bool[])[false, true])        // the first time kernels are compiled
+        {
+            step.Clear();
+            step.Advance(0, 3);
+            step.Verify(1, TokenTree.FromParents([-1, 0, 0]));
+            if (busy) model.AfterLayer = (layer, _) =>
+            {
+                if (layer == 0) SlowKernel.Launch(backend, ((IlgpuBuffer)number.Buffer).View.Cast<int>());
+            };
+            long start = Stopwatch.GetTimestamp();
+            model.Forward(state, step, [1, 2, 3, 4, 5, 6]);
+            TimeSpan queued = Stopwatch.GetElapsedTime(start);
+            backend.Synchronize();
+            TimeSpan rest = Stopwatch.GetElapsedTime(start) - queued;
+            if (busy) Assert.True(queued < rest, $"to queue took {queued}, to wait then {rest}");
+        }
     }
 }

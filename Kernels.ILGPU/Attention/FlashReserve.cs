@@ -1,0 +1,53 @@
+namespace Treeline.Kernels.ILGPU;
+
+// What attention takes of memory when a step begins, so that nothing has been written where there is not enough.
+public sealed partial class IlgpuBackend
+{
+    private const long MostWeights = 16L << 20;             // local weights, in numbers, that one launch may leave in scratch
+
+    /// <inheritdoc/>
+    protected override void ReserveCore(AttentionState state, Step step, in AttentionInputs inputs)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        ArgumentNullException.ThrowIfNull(step);
+        long query = 0, key = 0, value = 0;
+        for (int layer = 0; layer < state.Layers; layer++)
+        {
+            AttentionSpec spec = state.Specs[layer];
+            query = Math.Max(query, (long)spec.QueryHeads * spec.HeadDim);
+            key = Math.Max(key, (long)spec.KeyValueHeads * spec.HeadDim);
+            value = Math.Max(value, (long)spec.KeyValueHeads * spec.ValueDim);
+        }
+
+        ReserveFloats(inputs.Query, 0, step.Tokens * query);
+        ReserveFloats(inputs.Key, 1, step.Tokens * key);
+        ReserveFloats(inputs.Value, 2, step.Tokens * value);
+    }
+
+    /// <summary>Builds a step's tiles, and takes the scratch memory that they need.</summary>
+    internal void FlashReserve(IlgpuFlashLayer layer, Step step)
+    {
+        FlashTiles tiles = layer.Tiles;
+        tiles.View(step, layer.Owner);
+        _flash.Scratch(this, layer.Spec, step.Tokens);
+        long weights = 1;
+        foreach (FlashRound round in tiles.Rounds)
+        {
+            weights = Math.Max(weights, FlashPortion(layer.Spec, round.One, 1).Weights);
+            weights = Math.Max(weights, FlashPortion(layer.Spec, round.Runs, FlashTile.RunRows).Weights);
+            weights = Math.Max(weights, FlashPortion(layer.Spec, round.Trees, FlashTile.TreeRows).Weights);
+        }
+
+        _flash.Weights(this, weights);
+    }
+
+    /// <summary>How many tiles of so many rows one launch takes, and the numbers that their local weights need.</summary>
+    private static (int AtOnce, long Weights) FlashPortion(AttentionSpec spec, FlashTileRange range, int rows)
+    {
+        if (spec.Local == LocalKind.None || range.Count == 0) return (range.Count, 1);
+        long weights = (long)range.MostKeys * spec.QueryHeads * rows;
+        int atOnce = (int)Math.Clamp(MostWeights / Math.Max(1, weights), 1, range.Count);
+        // Eight keys are read together, also where fewer are left: their weights lie behind the others and reach no row that is kept.
+        return (atOnce, atOnce * weights + Tile.Size);
+    }
+}
