@@ -17,7 +17,8 @@ usage: ./build.sh VERB [ARGS]
                    the packages; prints the time of each part
   treeline ARGS…   runs the command line tool, building it first where it is out of date
   bench            prints ratios against the machine's own limits (under a minute); `bench memory` follows one
-                   sequence to its 50,000th token, `bench device opencl:0` compares a device with the CPU backend;
+                   sequence to its 50,000th token, `bench device opencl:0` compares a device with the CPU backend,
+                   `bench compile opencl:0` tells what the model's kernels take until they are ready;
                    any other arguments go to BenchmarkDotNet (`bench --list flat`)
   pack             makes the packages in artifacts/packages and looks into them
   gpu-check        packs artifacts/treeline-gpu-check.tar.xz, which checks a GPU on a machine without .NET (docs/gpu-check.md)
