@@ -120,6 +120,7 @@ internal sealed class DeviceMemory(string name, Accelerator accelerator)
     {
         CLException opencl => opencl.Error is CLError.CL_MEM_OBJECT_ALLOCATION_FAILURE or CLError.CL_OUT_OF_HOST_MEMORY or CLError.CL_INVALID_BUFFER_SIZE,
         CudaException cuda => cuda.Error == nameof(CudaError.CUDA_ERROR_OUT_OF_MEMORY),
+        CuBlasException cuBlas => cuBlas.Error == CuBlasStatus.CUBLAS_STATUS_ALLOC_FAILED,
         OutOfMemoryException => true,
         _ => false,
     };

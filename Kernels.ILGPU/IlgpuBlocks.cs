@@ -4,7 +4,7 @@ namespace Treeline.Kernels.ILGPU;
 
 public sealed partial class IlgpuBackend
 {
-    private const int SlabNumbers = 1 << 20;                // numbers of a weight that cross to the host at a time
+    private const int SlabNumbers = 1 << 20;                // numbers of a weight that are packed at a time
 
     /// <summary>Packs in blocks of integers. The contract's rule runs on the host, where a division has one result.</summary>
     private IlgpuWeightMatrix PackBlocks(DeviceTensor weight, WeightForm form, bool transposed)

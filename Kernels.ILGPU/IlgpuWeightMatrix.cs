@@ -43,8 +43,8 @@ internal sealed class IlgpuWeightMatrix : WeightMatrix
 
 public sealed partial class IlgpuBackend
 {
-    private Action<AcceleratorStream, Index1D, Rows, ArrayView<float>, int, int, int>? _packFloat32;
-    private Action<AcceleratorStream, Index1D, Rows, ArrayView<ushort>, int, int, int>? _packBFloat16, _packFloat16;
+    private Action<AcceleratorStream, Index1D, Rows, ArrayView<float>, PackShape>? _packFloat32;
+    private Action<AcceleratorStream, Index1D, Rows, ArrayView<ushort>, PackShape>? _packBFloat16, _packFloat16;
 
     /// <inheritdoc/>
     protected override WeightMatrix PackCore(DeviceTensor weight, WeightForm form, bool transposed)
@@ -60,38 +60,55 @@ public sealed partial class IlgpuBackend
             _ => ElementType.Float32,
         };
         var buffer = new IlgpuBuffer(this, (long)outputs * inputs * type.Size());
-        Index1D threads = Threads((long)outputs * inputs);
-        int step = transposed ? 1 : 0;
-        Rows from = Floats(weight, 0);
-        switch (type)
+        try
         {
-            case ElementType.Float32:
-                Load(ref _packFloat32, PackFloat32Kernel)(Stream, threads, from, buffer.View.Cast<float>(), outputs, inputs, step);
-                break;
-            case ElementType.BFloat16:
-                Load(ref _packBFloat16, PackBFloat16Kernel)(Stream, threads, from, buffer.View.Cast<ushort>(), outputs, inputs, step);
-                break;
-            default:
-                Load(ref _packFloat16, PackFloat16Kernel)(Stream, threads, from, buffer.View.Cast<ushort>(), outputs, inputs, step);
-                break;
+            // Slab by slab, so that narrow numbers are never widened as a whole.
+            int step = Math.Max(1, SlabNumbers / weight.RowLength);
+            for (int first = 0; first < weight.Rows; first += step) Pack(weight.Slice(0, first, Math.Min(step, weight.Rows - first)), type, buffer.View, first, outputs, transposed);
+        }
+        catch
+        {
+            buffer.Dispose();
+            throw;
         }
 
         return new IlgpuWeightMatrix(this, form, outputs, inputs, type, buffer, null);
     }
 
-    // One thread a stored number.
-    private static void PackFloat32Kernel(Index1D index, Rows from, ArrayView<float> to, int outputs, int inputs, int transposed) =>
-        to[index] = Unpacked(index, from, outputs, transposed);
-
-    private static void PackBFloat16Kernel(Index1D index, Rows from, ArrayView<ushort> to, int outputs, int inputs, int transposed) =>
-        to[index] = Numbers.ToBFloat16(Unpacked(index, from, outputs, transposed));
-
-    private static void PackFloat16Kernel(Index1D index, Rows from, ArrayView<ushort> to, int outputs, int inputs, int transposed) =>
-        to[index] = Numbers.ToFloat16(Unpacked(index, from, outputs, transposed));
-
-    private static float Unpacked(Index1D index, Rows from, int outputs, int transposed)
+    private void Pack(DeviceTensor slab, ElementType type, ArrayView<byte> to, int first, int outputs, bool transposed)
     {
-        int input = index / outputs, output = index % outputs;
-        return transposed != 0 ? from[input, output] : from[output, input];
+        Index1D threads = Threads(slab.Count);
+        Rows from = Floats(slab, 0);
+        var shape = new PackShape(outputs, first, slab.Rows, transposed ? 1 : 0);
+        switch (type)
+        {
+            case ElementType.Float32: Load(ref _packFloat32, PackFloat32Kernel)(Stream, threads, from, to.Cast<float>(), shape); break;
+            case ElementType.BFloat16: Load(ref _packBFloat16, PackBFloat16Kernel)(Stream, threads, from, to.Cast<ushort>(), shape); break;
+            default: Load(ref _packFloat16, PackFloat16Kernel)(Stream, threads, from, to.Cast<ushort>(), shape); break;
+        }
     }
+
+    // One thread a number of some rows.
+    private static void PackFloat32Kernel(Index1D index, Rows from, ArrayView<float> to, PackShape shape) => to[shape.Place(index)] = shape.Number(from, index);
+
+    private static void PackBFloat16Kernel(Index1D index, Rows from, ArrayView<ushort> to, PackShape shape) => to[shape.Place(index)] = Numbers.ToBFloat16(shape.Number(from, index));
+
+    private static void PackFloat16Kernel(Index1D index, Rows from, ArrayView<ushort> to, PackShape shape) => to[shape.Place(index)] = Numbers.ToFloat16(shape.Number(from, index));
+}
+
+/// <summary>Some rows of a weight on their way to <c>[inputs, outputs]</c>; neighbouring threads write neighbouring outputs.</summary>
+internal readonly struct PackShape(int outputs, int first, int rows, int transposed)
+{
+    public readonly int Outputs = outputs;
+    public readonly int First = first;
+    public readonly int Rows = rows;
+
+    /// <summary>Not 0: rows are inputs, else outputs.</summary>
+    public readonly int Transposed = transposed;
+
+    public long Place(int index) => Transposed != 0
+        ? (long)(First + index / Outputs) * Outputs + index % Outputs
+        : (long)(index / Rows) * Outputs + First + index % Rows;
+
+    public float Number(Rows from, int index) => Transposed != 0 ? from[index / Outputs, index % Outputs] : from[index % Rows, index / Rows];
 }

@@ -21,33 +21,22 @@ public sealed partial class IlgpuBackend
         ArrayView<int> rows = Elements<int>(ids);
         if (table.Type == ElementType.Float32)
         {
-            Load(ref _embedding, EmbeddingKernel)(
+            Load(ref _embedding, EmbeddingKernel<float, Float32Weight>)(
                 Stream, threads, Elements<float>(table), table.RowStride, rows, ids.RowStride, Output(output), output.RowLength);
             return;
         }
 
         Action<AcceleratorStream, Index1D, ArrayView<ushort>, long, ArrayView<int>, long, Rows, int> narrow = table.Type == ElementType.BFloat16
-            ? Load(ref _embeddingBFloat16, EmbeddingBFloat16Kernel)
-            : Load(ref _embeddingFloat16, EmbeddingFloat16Kernel);
+            ? Load(ref _embeddingBFloat16, EmbeddingKernel<ushort, BFloat16Weight>)
+            : Load(ref _embeddingFloat16, EmbeddingKernel<ushort, Float16Weight>);
         narrow(Stream, threads, Elements<ushort>(table), table.RowStride, rows, ids.RowStride, Output(output), output.RowLength);
     }
 
     // One thread an element of the output; a narrow table is never widened as a whole.
-    private static void EmbeddingKernel(Index1D index, ArrayView<float> table, long stride, ArrayView<int> ids, long idStride, Rows output, int rowLength)
+    private static void EmbeddingKernel<T, TStored>(Index1D index, ArrayView<T> table, long stride, ArrayView<int> ids, long idStride, Rows output, int rowLength)
+        where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
         int row = index / rowLength, column = index % rowLength;
-        output[row, column] = table[ids[row * idStride] * stride + column];
-    }
-
-    private static void EmbeddingBFloat16Kernel(Index1D index, ArrayView<ushort> table, long stride, ArrayView<int> ids, long idStride, Rows output, int rowLength)
-    {
-        int row = index / rowLength, column = index % rowLength;
-        output[row, column] = Numbers.FromBFloat16(table[ids[row * idStride] * stride + column]);
-    }
-
-    private static void EmbeddingFloat16Kernel(Index1D index, ArrayView<ushort> table, long stride, ArrayView<int> ids, long idStride, Rows output, int rowLength)
-    {
-        int row = index / rowLength, column = index % rowLength;
-        output[row, column] = Numbers.FromFloat16(table[ids[row * idStride] * stride + column]);
+        output[row, column] = TStored.Load(table, ids[row * idStride] * stride, column, 1, 1);
     }
 }

@@ -9,8 +9,9 @@ public sealed partial class IlgpuBackend
     private readonly LinearKernels<float> _linear = new();
     private readonly LinearKernels<ushort> _linearBFloat16 = new(), _linearFloat16 = new();
     private readonly LinearKernels<byte> _linearInt8 = new(), _linearInt4 = new();
-    private Action<AcceleratorStream, KernelConfig, Rows, Rows, Rows, Rows, LinearShape>? _linearInPlace;
     private Action<AcceleratorStream, Index1D, Rows, Rows, LinearShape>? _linearBias;
+    private Action<AcceleratorStream, KernelConfig, Rows, ArrayView<float>, long, Rows, Rows, LinearShape>? _linearInPlace;
+    private Action<AcceleratorStream, KernelConfig, Rows, ArrayView<ushort>, long, Rows, Rows, LinearShape>? _linearInPlaceBFloat16, _linearInPlaceFloat16;
 
     /// <inheritdoc/>
     protected override void LinearCore(DeviceTensor input, WeightMatrix weight, DeviceTensor? bias, DeviceTensor output)
@@ -24,7 +25,7 @@ public sealed partial class IlgpuBackend
         ArrayView<float> scales = packed.Scales.Length > 0 ? packed.Scales : x.Data;               // without scales they are not read
         switch (weight.Form)
         {
-            case WeightForm.InPlace: Load(ref _linearInPlace, LinearInPlaceKernel)(Stream, LinearGrid(shape, 1), x, Floats(packed.InPlace!, 2), b, y, shape); break;
+            case WeightForm.InPlace: MultiplyInPlace(x, packed.InPlace!, b, y, shape); break;
             case WeightForm.BFloat16: Multiply<ushort, BFloat16Weight>(_linearBFloat16, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
             case WeightForm.Float16: Multiply<ushort, Float16Weight>(_linearFloat16, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
             case WeightForm.Int8: Multiply<byte, Int8Weight>(_linearInt8, x, packed.Data, scales, b, y, shape); break;
@@ -50,10 +51,19 @@ public sealed partial class IlgpuBackend
         {
             _cuBlas!.Multiply((CudaStream)Stream, input, weight, output, shape, shape.HasBias);
         }
-        catch (CuBlasException e)
+        catch (Exception e) when (e is CuBlasException or AcceleratorException)
         {
-            throw Fault(e);
+            throw Failed(e);
         }
+    }
+
+    private void MultiplyInPlace(Rows input, DeviceTensor weight, Rows bias, Rows output, LinearShape shape)
+    {
+        KernelConfig grid = LinearGrid(shape, 1);
+        long stride = weight.RowStride;
+        if (weight.Type == ElementType.Float32) Load(ref _linearInPlace, LinearInPlaceKernel<float, Float32Weight>)(Stream, grid, input, Elements<float>(weight), stride, bias, output, shape);
+        else if (weight.Type == ElementType.BFloat16) Load(ref _linearInPlaceBFloat16, LinearInPlaceKernel<ushort, BFloat16Weight>)(Stream, grid, input, Elements<ushort>(weight), stride, bias, output, shape);
+        else Load(ref _linearInPlaceFloat16, LinearInPlaceKernel<ushort, Float16Weight>)(Stream, grid, input, Elements<ushort>(weight), stride, bias, output, shape);
     }
 
     private KernelConfig LinearGrid(LinearShape shape, int rows)
@@ -102,12 +112,13 @@ public sealed partial class IlgpuBackend
     private static void LinearBiasKernel(Index1D index, Rows bias, Rows output, LinearShape shape) => output[index / shape.Outputs, index % shape.Outputs] = bias[index % shape.Outputs, 0];
 
     // A row-major weight as it lies, a thread an output of one row: the same chain, read across.
-    private static void LinearInPlaceKernel(Rows input, Rows weight, Rows bias, Rows output, LinearShape shape)
+    private static void LinearInPlaceKernel<T, TStored>(Rows input, ArrayView<T> weight, long stride, Rows bias, Rows output, LinearShape shape)
+        where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
         int column = Grid.IdxY * Group.DimX + Group.IdxX, row = Grid.IdxX;
         if (column >= shape.Outputs) return;
         float sum = 0;
-        for (int i = 0; i < shape.Inputs; i++) sum = Fused.MultiplyAdd(input[row, i], weight[column, i], sum);
+        for (int i = 0; i < shape.Inputs; i++) sum = Fused.MultiplyAdd(input[row, i], TStored.Load(weight, column * stride, i, 1, 1), sum);
         output[row, column] = shape.HasBias != 0 ? sum + bias[column, 0] : sum;
     }
 

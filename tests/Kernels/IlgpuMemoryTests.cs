@@ -18,6 +18,8 @@ public class IlgpuMemoryTests
 
     public static TheoryData<string> Names => IlgpuDevices.Names;
 
+    public static TheoryData<string> Asynchronous => IlgpuDevices.Asynchronous;
+
     [Theory, MemberData(nameof(Names))]
     public void What_a_device_cannot_have_is_refused_with_the_numbers(string name)
     {
@@ -81,6 +83,21 @@ public class IlgpuMemoryTests
             array.Upload([4, 5, 6]);
             array.Download(numbers);
             Assert.Equal([4, 5, 6], numbers);
+        }
+    }
+
+    [Theory, MemberData(nameof(Asynchronous))]
+    public void Narrow_weights_are_packed_and_used_in_place_without_a_wide_copy(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        const int Inputs = 32 << 10, Outputs = 1 << 10;     // 64 MiB, as float32 128
+        using DeviceTensor weight = backend.Allocate(ElementType.BFloat16, Outputs, Inputs), input = backend.Allocate(ElementType.Float32, 1, Inputs), output = backend.Allocate(ElementType.Float32, 1, Outputs);
+        using WeightMatrix inPlace = backend.Pack(weight, WeightForm.InPlace);
+        using (new Limit(backend, 50 * MiB)) backend.Linear(input, inPlace, null, output);
+        using (new Limit(backend, (64 + 50) * MiB))
+        {
+            backend.Pack(weight, WeightForm.BFloat16).Dispose();
+            backend.Pack(weight, WeightForm.Float16, transposed: true).Dispose();
         }
     }
 
