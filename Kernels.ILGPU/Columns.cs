@@ -1,4 +1,5 @@
 using global::ILGPU;
+using global::ILGPU.Util;
 
 namespace Treeline.Kernels.ILGPU;
 
@@ -15,20 +16,32 @@ internal interface IColumn<TSelf> where TSelf : unmanaged, IColumn<TSelf>
     /// <summary>sums[r] + tile[at + r] · x.</summary>
     static abstract TSelf Plus(TSelf sums, ArrayView<float> tile, int at, float x);
 
+    /// <summary>The same, but a number of the tile that is <see cref="Tile.Unseen"/> leaves its row's sum as it is.</summary>
+    static abstract TSelf PlusSeen(TSelf sums, ArrayView<float> tile, int at, float x);
+
+    /// <summary>x[r] from a row on, <see cref="Tile.Unseen"/> before it.</summary>
+    static abstract TSelf From(TSelf x, int row);
+
+    /// <summary>x where it is to be taken, else y.</summary>
+    static abstract TSelf Choose(bool take, TSelf x, TSelf y);
+
     /// <summary>x[r] + y.</summary>
     static abstract TSelf Sum(TSelf x, float y);
 
     /// <summary>to[at + r · stride] = x[r] for the rows whose bit is set.</summary>
     static abstract void Store(TSelf x, ArrayView<float> to, long at, long stride, uint rows);
 
+    /// <summary>to[at + r] = x[r].</summary>
+    static abstract void StoreAll(TSelf x, ArrayView<float> to, long at);
+
     /// <summary>Each number through a function.</summary>
-    static abstract TSelf Map<TFunction>(TSelf x, int kind) where TFunction : struct, IColumnFunction;
+    static abstract TSelf Map<TFunction>(TSelf x) where TFunction : struct, IColumnFunction;
 }
 
 /// <summary>A function of one number.</summary>
 internal interface IColumnFunction
 {
-    static abstract float Apply(float x, int kind);
+    static abstract float Apply(float x);
 }
 
 internal struct Column1 : IColumn<Column1>
@@ -39,6 +52,12 @@ internal struct Column1 : IColumn<Column1>
 
     public static Column1 Plus(Column1 sums, ArrayView<float> tile, int at, float x) => new() { R0 = Fused.MultiplyAdd(tile[at], x, sums.R0) };
 
+    public static Column1 PlusSeen(Column1 sums, ArrayView<float> tile, int at, float x) => new() { R0 = Tile.PlusSeen(sums.R0, tile[at], x) };
+
+    public static Column1 From(Column1 x, int row) => new() { R0 = Utilities.Select(row <= 0, x.R0, Tile.Unseen) };
+
+    public static Column1 Choose(bool take, Column1 x, Column1 y) => new() { R0 = Utilities.Select(take, x.R0, y.R0) };
+
     public static Column1 Sum(Column1 x, float y) => new() { R0 = x.R0 + y };
 
     public static void Store(Column1 x, ArrayView<float> to, long at, long stride, uint rows)
@@ -46,7 +65,9 @@ internal struct Column1 : IColumn<Column1>
         if ((rows & 1) != 0) to[at] = x.R0;
     }
 
-    public static Column1 Map<TFunction>(Column1 x, int kind) where TFunction : struct, IColumnFunction => new() { R0 = TFunction.Apply(x.R0, kind) };
+    public static void StoreAll(Column1 x, ArrayView<float> to, long at) => to[at] = x.R0;
+
+    public static Column1 Map<TFunction>(Column1 x) where TFunction : struct, IColumnFunction => new() { R0 = TFunction.Apply(x.R0) };
 }
 
 internal struct Column8 : IColumn<Column8>
@@ -67,17 +88,40 @@ internal struct Column8 : IColumn<Column8>
         R7 = Fused.MultiplyAdd(tile[at + 7], x, sums.R7),
     };
 
-    /// <summary>sums[r] + tile[at + r] · x for rows from one up to another, which the caller writes as constants: the others are not even read.</summary>
-    public static Column8 PlusRows(Column8 sums, ArrayView<float> tile, long at, float x, int from, int to) => new()
+    public static Column8 PlusSeen(Column8 sums, ArrayView<float> tile, int at, float x) => new()
     {
-        R0 = from <= 0 && to > 0 ? Fused.MultiplyAdd(tile[at], x, sums.R0) : sums.R0,
-        R1 = from <= 1 && to > 1 ? Fused.MultiplyAdd(tile[at + 1], x, sums.R1) : sums.R1,
-        R2 = from <= 2 && to > 2 ? Fused.MultiplyAdd(tile[at + 2], x, sums.R2) : sums.R2,
-        R3 = from <= 3 && to > 3 ? Fused.MultiplyAdd(tile[at + 3], x, sums.R3) : sums.R3,
-        R4 = from <= 4 && to > 4 ? Fused.MultiplyAdd(tile[at + 4], x, sums.R4) : sums.R4,
-        R5 = from <= 5 && to > 5 ? Fused.MultiplyAdd(tile[at + 5], x, sums.R5) : sums.R5,
-        R6 = from <= 6 && to > 6 ? Fused.MultiplyAdd(tile[at + 6], x, sums.R6) : sums.R6,
-        R7 = from <= 7 && to > 7 ? Fused.MultiplyAdd(tile[at + 7], x, sums.R7) : sums.R7,
+        R0 = Tile.PlusSeen(sums.R0, tile[at], x),
+        R1 = Tile.PlusSeen(sums.R1, tile[at + 1], x),
+        R2 = Tile.PlusSeen(sums.R2, tile[at + 2], x),
+        R3 = Tile.PlusSeen(sums.R3, tile[at + 3], x),
+        R4 = Tile.PlusSeen(sums.R4, tile[at + 4], x),
+        R5 = Tile.PlusSeen(sums.R5, tile[at + 5], x),
+        R6 = Tile.PlusSeen(sums.R6, tile[at + 6], x),
+        R7 = Tile.PlusSeen(sums.R7, tile[at + 7], x),
+    };
+
+    public static Column8 From(Column8 x, int row) => new()
+    {
+        R0 = Utilities.Select(row <= 0, x.R0, Tile.Unseen),
+        R1 = Utilities.Select(row <= 1, x.R1, Tile.Unseen),
+        R2 = Utilities.Select(row <= 2, x.R2, Tile.Unseen),
+        R3 = Utilities.Select(row <= 3, x.R3, Tile.Unseen),
+        R4 = Utilities.Select(row <= 4, x.R4, Tile.Unseen),
+        R5 = Utilities.Select(row <= 5, x.R5, Tile.Unseen),
+        R6 = Utilities.Select(row <= 6, x.R6, Tile.Unseen),
+        R7 = Utilities.Select(row <= 7, x.R7, Tile.Unseen),
+    };
+
+    public static Column8 Choose(bool take, Column8 x, Column8 y) => new()
+    {
+        R0 = Utilities.Select(take, x.R0, y.R0),
+        R1 = Utilities.Select(take, x.R1, y.R1),
+        R2 = Utilities.Select(take, x.R2, y.R2),
+        R3 = Utilities.Select(take, x.R3, y.R3),
+        R4 = Utilities.Select(take, x.R4, y.R4),
+        R5 = Utilities.Select(take, x.R5, y.R5),
+        R6 = Utilities.Select(take, x.R6, y.R6),
+        R7 = Utilities.Select(take, x.R7, y.R7),
     };
 
     /// <summary>scale · x[r] + y[r], rounded once, + z[r].</summary>
@@ -105,17 +149,17 @@ internal struct Column8 : IColumn<Column8>
         R7 = x.R7 + y,
     };
 
-    /// <summary>from[at + r · stride] for the first rows, 0 for the others.</summary>
-    public static Column8 Load(ArrayView<float> from, long at, long stride, int rows) => new()
+    /// <summary>from[at + r · stride].</summary>
+    public static Column8 Load(ArrayView<float> from, long at, long stride) => new()
     {
-        R0 = rows > 0 ? from[at] : 0,
-        R1 = rows > 1 ? from[at + stride] : 0,
-        R2 = rows > 2 ? from[at + 2 * stride] : 0,
-        R3 = rows > 3 ? from[at + 3 * stride] : 0,
-        R4 = rows > 4 ? from[at + 4 * stride] : 0,
-        R5 = rows > 5 ? from[at + 5 * stride] : 0,
-        R6 = rows > 6 ? from[at + 6 * stride] : 0,
-        R7 = rows > 7 ? from[at + 7 * stride] : 0,
+        R0 = from[at],
+        R1 = from[at + stride],
+        R2 = from[at + 2 * stride],
+        R3 = from[at + 3 * stride],
+        R4 = from[at + 4 * stride],
+        R5 = from[at + 5 * stride],
+        R6 = from[at + 6 * stride],
+        R7 = from[at + 7 * stride],
     };
 
     public static void Store(Column8 x, ArrayView<float> to, long at, long stride, uint rows)
@@ -130,16 +174,28 @@ internal struct Column8 : IColumn<Column8>
         if ((rows & 128) != 0) to[at + 7 * stride] = x.R7;
     }
 
-    public static Column8 Map<TFunction>(Column8 x, int kind) where TFunction : struct, IColumnFunction => new()
+    public static void StoreAll(Column8 x, ArrayView<float> to, long at)
     {
-        R0 = TFunction.Apply(x.R0, kind),
-        R1 = TFunction.Apply(x.R1, kind),
-        R2 = TFunction.Apply(x.R2, kind),
-        R3 = TFunction.Apply(x.R3, kind),
-        R4 = TFunction.Apply(x.R4, kind),
-        R5 = TFunction.Apply(x.R5, kind),
-        R6 = TFunction.Apply(x.R6, kind),
-        R7 = TFunction.Apply(x.R7, kind),
+        to[at] = x.R0;
+        to[at + 1] = x.R1;
+        to[at + 2] = x.R2;
+        to[at + 3] = x.R3;
+        to[at + 4] = x.R4;
+        to[at + 5] = x.R5;
+        to[at + 6] = x.R6;
+        to[at + 7] = x.R7;
+    }
+
+    public static Column8 Map<TFunction>(Column8 x) where TFunction : struct, IColumnFunction => new()
+    {
+        R0 = TFunction.Apply(x.R0),
+        R1 = TFunction.Apply(x.R1),
+        R2 = TFunction.Apply(x.R2),
+        R3 = TFunction.Apply(x.R3),
+        R4 = TFunction.Apply(x.R4),
+        R5 = TFunction.Apply(x.R5),
+        R6 = TFunction.Apply(x.R6),
+        R7 = TFunction.Apply(x.R7),
     };
 }
 
@@ -157,15 +213,33 @@ internal struct Column32 : IColumn<Column32>
         D = Column8.Plus(sums.D, tile, at + 24, x),
     };
 
+    public static Column32 PlusSeen(Column32 sums, ArrayView<float> tile, int at, float x) => new()
+    {
+        A = Column8.PlusSeen(sums.A, tile, at, x),
+        B = Column8.PlusSeen(sums.B, tile, at + 8, x),
+        C = Column8.PlusSeen(sums.C, tile, at + 16, x),
+        D = Column8.PlusSeen(sums.D, tile, at + 24, x),
+    };
+
+    public static Column32 From(Column32 x, int row) => new() { A = Column8.From(x.A, row), B = Column8.From(x.B, row - 8), C = Column8.From(x.C, row - 16), D = Column8.From(x.D, row - 24) };
+
+    public static Column32 Choose(bool take, Column32 x, Column32 y) => new()
+    {
+        A = Column8.Choose(take, x.A, y.A),
+        B = Column8.Choose(take, x.B, y.B),
+        C = Column8.Choose(take, x.C, y.C),
+        D = Column8.Choose(take, x.D, y.D),
+    };
+
     public static Column32 Sum(Column32 x, float y) => new() { A = Column8.Sum(x.A, y), B = Column8.Sum(x.B, y), C = Column8.Sum(x.C, y), D = Column8.Sum(x.D, y) };
 
-    /// <summary>from[at + r · stride] for the first rows, 0 for the others.</summary>
-    public static Column32 Load(ArrayView<float> from, long at, long stride, int rows) => new()
+    /// <summary>from[at + r · stride].</summary>
+    public static Column32 Load(ArrayView<float> from, long at, long stride) => new()
     {
-        A = Column8.Load(from, at, stride, rows),
-        B = Column8.Load(from, at + 8 * stride, stride, rows - 8),
-        C = Column8.Load(from, at + 16 * stride, stride, rows - 16),
-        D = Column8.Load(from, at + 24 * stride, stride, rows - 24),
+        A = Column8.Load(from, at, stride),
+        B = Column8.Load(from, at + 8 * stride, stride),
+        C = Column8.Load(from, at + 16 * stride, stride),
+        D = Column8.Load(from, at + 24 * stride, stride),
     };
 
     public static void Store(Column32 x, ArrayView<float> to, long at, long stride, uint rows)
@@ -176,12 +250,20 @@ internal struct Column32 : IColumn<Column32>
         Column8.Store(x.D, to, at + 24 * stride, stride, rows >> 24);
     }
 
-    public static Column32 Map<TFunction>(Column32 x, int kind) where TFunction : struct, IColumnFunction => new()
+    public static void StoreAll(Column32 x, ArrayView<float> to, long at)
     {
-        A = Column8.Map<TFunction>(x.A, kind),
-        B = Column8.Map<TFunction>(x.B, kind),
-        C = Column8.Map<TFunction>(x.C, kind),
-        D = Column8.Map<TFunction>(x.D, kind),
+        Column8.StoreAll(x.A, to, at);
+        Column8.StoreAll(x.B, to, at + 8);
+        Column8.StoreAll(x.C, to, at + 16);
+        Column8.StoreAll(x.D, to, at + 24);
+    }
+
+    public static Column32 Map<TFunction>(Column32 x) where TFunction : struct, IColumnFunction => new()
+    {
+        A = Column8.Map<TFunction>(x.A),
+        B = Column8.Map<TFunction>(x.B),
+        C = Column8.Map<TFunction>(x.C),
+        D = Column8.Map<TFunction>(x.D),
     };
 }
 
@@ -191,8 +273,14 @@ internal static class Tile
     /// <summary>Steps between two barriers, unrolled: no compiler here does it by itself, and without it the sums leave their registers at every step.</summary>
     public const int Steps = 16;
 
+    /// <summary>Stands in a left side for a step that a row does not take: -0, which no local weight is. (A product with 0 would not do: the other factor may be infinite.)</summary>
+    public const float Unseen = -0f;
+
     /// <summary>Room for the most rows that a column has.</summary>
     public const int Size = Steps * 32;
+
+    /// <summary>sum + seen · x, or sum where seen says so: chosen afterwards, because compilers leave their vectors for a branch.</summary>
+    public static float PlusSeen(float sum, float seen, float x) => Utilities.Select(Interop.FloatAsInt(seen) == 0x80000000, sum, Fused.MultiplyAdd(seen, x, sum));
 
     /// <summary>A whole tile: sums + Σ_k tile[k] · x[k], x as it is stored.</summary>
     public static TColumn Whole<TColumn, T, TStored>(TColumn sums, ArrayView<float> tile, ArrayView<T> x, long at, long stride, float scale = 1)
@@ -216,17 +304,33 @@ internal static class Tile
         return TColumn.Plus(sums, tile, 15 * TColumn.Rows, TStored.Load(x, at, 15, stride, scale));
     }
 
-    /// <summary>Half a tile.</summary>
-    public static TColumn Half<TColumn>(TColumn sums, ArrayView<float> tile, ArrayView<float> x, long at, long stride) where TColumn : unmanaged, IColumn<TColumn>
+    /// <summary>Eight steps of a left side that lies in the device's memory, its steps and those of the right side some numbers apart.</summary>
+    public static TColumn Eight<TColumn>(TColumn sums, ArrayView<float> tile, long left, long step, ArrayView<float> from, long x, long stride) where TColumn : unmanaged, IColumn<TColumn>
     {
-        sums = TColumn.Plus(sums, tile, 0, x[at]);
-        sums = TColumn.Plus(sums, tile, TColumn.Rows, x[at + stride]);
-        sums = TColumn.Plus(sums, tile, 2 * TColumn.Rows, x[at + 2 * stride]);
-        sums = TColumn.Plus(sums, tile, 3 * TColumn.Rows, x[at + 3 * stride]);
-        sums = TColumn.Plus(sums, tile, 4 * TColumn.Rows, x[at + 4 * stride]);
-        sums = TColumn.Plus(sums, tile, 5 * TColumn.Rows, x[at + 5 * stride]);
-        sums = TColumn.Plus(sums, tile, 6 * TColumn.Rows, x[at + 6 * stride]);
-        return TColumn.Plus(sums, tile, 7 * TColumn.Rows, x[at + 7 * stride]);
+        sums = TColumn.Plus(sums, tile.SubView(left, TColumn.Rows), 0, from[x]);
+        sums = TColumn.Plus(sums, tile.SubView(left + step, TColumn.Rows), 0, from[x + stride]);
+        sums = TColumn.Plus(sums, tile.SubView(left + 2 * step, TColumn.Rows), 0, from[x + 2 * stride]);
+        sums = TColumn.Plus(sums, tile.SubView(left + 3 * step, TColumn.Rows), 0, from[x + 3 * stride]);
+        sums = TColumn.Plus(sums, tile.SubView(left + 4 * step, TColumn.Rows), 0, from[x + 4 * stride]);
+        sums = TColumn.Plus(sums, tile.SubView(left + 5 * step, TColumn.Rows), 0, from[x + 5 * stride]);
+        sums = TColumn.Plus(sums, tile.SubView(left + 6 * step, TColumn.Rows), 0, from[x + 6 * stride]);
+        return TColumn.Plus(sums, tile.SubView(left + 7 * step, TColumn.Rows), 0, from[x + 7 * stride]);
+    }
+
+    /// <summary>Four steps of which each row takes only those that it sees.</summary>
+    public static TColumn FourSeen<TColumn>(TColumn sums, ArrayView<float> tile, long left, long step, ArrayView<float> from, long x, long stride) where TColumn : unmanaged, IColumn<TColumn>
+    {
+        sums = TColumn.PlusSeen(sums, tile.SubView(left, TColumn.Rows), 0, from[x]);
+        sums = TColumn.PlusSeen(sums, tile.SubView(left + step, TColumn.Rows), 0, from[x + stride]);
+        sums = TColumn.PlusSeen(sums, tile.SubView(left + 2 * step, TColumn.Rows), 0, from[x + 2 * stride]);
+        return TColumn.PlusSeen(sums, tile.SubView(left + 3 * step, TColumn.Rows), 0, from[x + 3 * stride]);
+    }
+
+    /// <summary>The steps that are left, fewer than eight.</summary>
+    public static TColumn Few<TColumn>(TColumn sums, ArrayView<float> tile, long left, long step, ArrayView<float> from, long x, long stride, int steps) where TColumn : unmanaged, IColumn<TColumn>
+    {
+        for (int k = 0; k < steps; k++) sums = TColumn.Plus(sums, tile.SubView(left + k * step, TColumn.Rows), 0, from[x + k * stride]);
+        return sums;
     }
 
     /// <summary>The first steps of a tile.</summary>

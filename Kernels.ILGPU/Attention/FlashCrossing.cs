@@ -1,24 +1,25 @@
 using global::ILGPU;
 using global::ILGPU.Algorithms;
+using global::ILGPU.Util;
 
 namespace Treeline.Kernels.ILGPU;
 
 // Nodes of a verified tree past their block's end, and the norms: one thread, or one small group, a token and head.
 public sealed partial class IlgpuBackend
 {
-    private void Cross(in FlashCall call, ArrayView<int> tokens) => Load(ref _flash.Crossing, FlashCrossingKernel)(
-        Stream, new(new Index3D((int)tokens.Length, call.Spec.QueryHeads, 1), new Index3D(RowGroup.Size, 1, 1)), tokens, call.Output, call.Terms, call.Step, call.Memory, call.Scratch);
+    private void Cross(in FlashCall call, ArrayView<int> nodes, int count) => Load(ref _flash.Crossing, FlashCrossingKernel)(
+        Stream, new(new Index3D(count, call.Spec.QueryHeads, 1), new Index3D(RowGroup.Size, 1, 1)), nodes, call.Output, call.Terms, call.Step, call.Memory, call.Scratch);
 
     // A group a node and query head. S past the completed groups of its path is built again for it, channel by channel: one chain from the old S through the path's rows, the same bits as S moved there.
-    private static void FlashCrossingKernel(ArrayView<int> tokens, Rows output, FlashTerms terms, StepView step, FlashMemory memory, FlashScratch scratch)
+    private static void FlashCrossingKernel(ArrayView<int> nodes, Rows output, FlashTerms terms, StepView step, FlashMemory memory, FlashScratch scratch)
     {
         ArrayView<float> weights = SharedMemory.Allocate<float>(RowGroup.Size);
-        int token = tokens[Grid.IdxX], head = Grid.IdxY, kv = memory.KeyValueHead(head), lane = Group.IdxX, G = memory.GroupSize;
+        int node = Grid.IdxX * FlashTile.CrossingInts, token = nodes[node], tileRows = nodes[node + 2], head = Grid.IdxY, kv = memory.KeyValueHead(head), lane = Group.IdxX, G = memory.GroupSize;
         int entry = step.Entry(token), slot = step.Slot(entry), length = step.Length(entry), position = length + step.Depth(token), start = position - position % G;
         var path = new FlashPath(step, token, length, length - length % G, G);
-        long q = ((long)token * memory.QueryHeads + head) * memory.HeadDim;
-        long at = token * (long)memory.QueryHeads * memory.ValueDim + head * memory.ValueDim;
-        for (int e = lane; e < memory.ValueDim; e += RowGroup.Size) scratch.Local[at + e] = 0;
+        long q = memory.Query(nodes[node + 1], tileRows, head) + nodes[node + 3];
+        long sums = memory.Sum(nodes[node + 1], tileRows, head) + nodes[node + 3] * memory.ValueDim;
+        for (int e = lane; e < memory.ValueDim; e += RowGroup.Size) scratch.LocalSums[sums + e] = 0;
         int end = memory.Local != 0 ? position : start - 1;
         for (int first = start; first <= end; first += RowGroup.Size)
         {
@@ -27,16 +28,16 @@ public sealed partial class IlgpuBackend
             {
                 long k = memory.Key(slot, path.Place(first + lane), kv);
                 float dot = 0;
-                for (int c = 0; c < memory.HeadDim; c++) dot = Fused.MultiplyAdd(scratch.Queries[q + c], memory.Keys[k + c], dot);
-                weights[lane] = LocalWeight.Apply(dot, memory.Local);
+                for (int c = 0; c < memory.HeadDim; c++) dot = Fused.MultiplyAdd(scratch.Queries[q + c * tileRows], memory.Keys[k + c], dot);
+                weights[lane] = memory.Local == (int)LocalKind.Relu2 ? Relu2Weight.Apply(dot) : YosoWeight.Apply(dot);
             }
 
             Group.Barrier();
             for (int e = lane; e < memory.ValueDim; e += RowGroup.Size)
             {
-                float local = scratch.Local[at + e];
+                float local = scratch.LocalSums[sums + e];
                 for (int j = 0; j < count; j++) local = Fused.MultiplyAdd(weights[j], memory.Values[memory.Value(slot, path.Place(first + j), kv) + e], local);
-                scratch.Local[at + e] = local;
+                scratch.LocalSums[sums + e] = local;
             }
 
             Group.Barrier();
@@ -44,7 +45,7 @@ public sealed partial class IlgpuBackend
 
         for (int e = lane; e < memory.ValueDim; e += RowGroup.Size)
         {
-            float local = scratch.Local[at + e], global = 0, conv = 0;
+            float local = scratch.LocalSums[sums + e], global = 0, conv = 0;
             for (int c = 0; c < (memory.Global != 0 ? memory.HeadDim : 0); c++)
             {
                 float s = memory.State[memory.StateRow(slot, kv, c) + e];
@@ -54,17 +55,12 @@ public sealed partial class IlgpuBackend
                     s = Fused.MultiplyAdd(memory.Keys[memory.Key(slot, place, kv) + c], memory.Values[memory.Value(slot, place, kv) + e], s);
                 }
 
-                global = Fused.MultiplyAdd(scratch.Queries[q + c], s, global);
+                global = Fused.MultiplyAdd(scratch.Queries[q + c * tileRows], s, global);
             }
 
             for (int t = 0; t < memory.Taps; t++)
                 conv = Fused.MultiplyAdd(terms.Taps[head * memory.Taps + t], memory.Values[memory.Value(slot, path.Place(position - t), kv) + e], conv);
-            if (memory.Norm == 0) output[token, head * memory.ValueDim + e] = Fused.MultiplyAdd(memory.Alpha(terms.Alpha), global, local) + conv;
-            else
-            {
-                scratch.Global[at + e] = global;
-                scratch.Convolution[at + e] = conv;
-            }
+            FlashJoined(output, terms, memory, scratch, token, head, e, local, global, conv);
         }
     }
 
@@ -76,15 +72,15 @@ public sealed partial class IlgpuBackend
         float alpha = memory.Alpha(terms.Alpha), globalNorm = 1, squares = 0;
         if (memory.Norm == (int)OutputNorm.Global)
         {
-            for (int e = 0; e < dv; e++) squares = Fused.MultiplyAdd(scratch.Global[at + e], scratch.Global[at + e], squares);
+            for (int e = 0; e < dv; e++) squares = Fused.MultiplyAdd(scratch.Terms.Global[at + e], scratch.Terms.Global[at + e], squares);
             globalNorm = memory.NormEpsilon + XMath.Sqrt(squares);
         }
 
         squares = 0;
         for (int e = 0; e < dv; e++)
         {
-            float global = memory.Norm == (int)OutputNorm.Global ? FlashNumbers.Divided(scratch.Global[at + e], globalNorm) : scratch.Global[at + e];
-            float x = Fused.MultiplyAdd(alpha, global, scratch.Local[at + e]);
+            float global = memory.Norm == (int)OutputNorm.Global ? FlashNumbers.Divided(scratch.Terms.Global[at + e], globalNorm) : scratch.Terms.Global[at + e];
+            float x = Fused.MultiplyAdd(alpha, global, scratch.Terms.Local[at + e]);
             if (memory.Norm == (int)OutputNorm.Castling) x = 0.5f * value[token, fromValue + e] + x / XMath.PI;
             squares = Fused.MultiplyAdd(x, x, squares);
             output[token, from + e] = x;
@@ -94,7 +90,7 @@ public sealed partial class IlgpuBackend
         for (int e = 0; e < dv; e++)
         {
             float x = output[token, from + e];
-            output[token, from + e] = (memory.Norm == (int)OutputNorm.Global ? x : FlashNumbers.Divided(x, norm)) + scratch.Convolution[at + e];
+            output[token, from + e] = (memory.Norm == (int)OutputNorm.Global ? x : FlashNumbers.Divided(x, norm)) + scratch.Terms.Convolution[at + e];
         }
     }
 }
@@ -111,12 +107,17 @@ internal readonly struct FlashPath(StepView step, int token, int length, int blo
     public int Place(int position) => position < Length ? position - Block : GroupSize + Step.Ancestor(Token, position - Length) - Step.Offset(Step.Entry(Token));
 }
 
-/// <summary>What a local dot weighs: relu², or YOSO's (1 - arccos(0.98 s)/π)⁸.</summary>
-internal readonly struct LocalWeight : IColumnFunction
+/// <summary>What a local dot weighs: relu².</summary>
+internal readonly struct Relu2Weight : IColumnFunction
 {
-    public static float Apply(float dot, int kind)
+    public static float Apply(float dot) => Utilities.Select(dot <= 0, 0, dot * dot);        // NaN stays
+}
+
+/// <summary>YOSO's (1 - arccos(0.98 s)/π)⁸.</summary>
+internal readonly struct YosoWeight : IColumnFunction
+{
+    public static float Apply(float dot)
     {
-        if (kind == (int)LocalKind.Relu2) return dot > 0 ? dot * dot : XMath.IsNaN(dot) ? dot : 0;
         float weight = 1 - XMath.Acos(0.98f * dot) / XMath.PI;
         float square = weight * weight, fourth = square * square;
         return fourth * fourth;
@@ -126,20 +127,43 @@ internal readonly struct LocalWeight : IColumnFunction
 /// <summary>Scalar pieces of grouped attention.</summary>
 internal static class FlashNumbers
 {
-    /// <summary>x / ‖x‖ of one vector; where its squares would leave float32's range it is scaled first, by a power of two.</summary>
-    public static void Normalize(Rows rows, int row, int from, ArrayView<float> to, long at, int count)
+    /// <summary>x / ‖x‖ of one vector, its numbers a step apart; a zero vector stays zero. Where its squares would leave float32's range it is scaled first, by a power of two.</summary>
+    public static void Normalize(Rows rows, int row, int from, ArrayView<float> to, long at, int step, int count)
     {
-        float largest = 0, squares = 0;
-        for (int c = 0; c < count; c++) largest = XMath.Max(largest, XMath.Abs(rows[row, from + c]));
-        float scale = largest < 9.0949470e-13f ? 7.9228163e28f : largest > 1.0995116e12f ? 8.4703295e-22f : 1;       // below 2^-40: 2^96; above 2^40: 2^-70
-        for (int c = 0; c < count; c++)
+        float scale = 1, squares;
+        bool again;
+        do
         {
-            float x = rows[row, from + c] * scale;
-            squares = Fused.MultiplyAdd(x, x, squares);
+            squares = Squares(rows, row, from, count, scale);
+            again = scale == 1 && !(squares >= 8.2718061e-25f && squares <= 1.2089258e24f);     // 2^-80, 2^80
+            if (again) scale = squares < 1 ? 7.9228163e28f : 8.4703295e-22f;                    // 2^96, 2^-70
+        }
+        while (again);
+        float norm = XMath.Sqrt(squares), factor = norm == 0 ? 0 : 1 / norm;
+        for (int c = 0; c < count; c++) to[at + c * step] = rows[row, from + c] * scale * factor;
+    }
+
+    /// <summary>The sum of squares, in four sums by channel.</summary>
+    private static float Squares(Rows rows, int row, int from, int count, float scale)
+    {
+        float s0 = 0, s1 = 0, s2 = 0, s3 = 0;
+        int c = 0;
+        for (; c + 4 <= count; c += 4)
+        {
+            float x0 = rows[row, from + c] * scale, x1 = rows[row, from + c + 1] * scale, x2 = rows[row, from + c + 2] * scale, x3 = rows[row, from + c + 3] * scale;
+            s0 = Fused.MultiplyAdd(x0, x0, s0);
+            s1 = Fused.MultiplyAdd(x1, x1, s1);
+            s2 = Fused.MultiplyAdd(x2, x2, s2);
+            s3 = Fused.MultiplyAdd(x3, x3, s3);
         }
 
-        float norm = XMath.Sqrt(squares);
-        for (int c = 0; c < count; c++) to[at + c] = Divided(rows[row, from + c] * scale, norm);
+        for (int rest = c; rest < count; rest++)
+        {
+            float x = rows[row, from + rest] * scale;
+            s0 = Fused.MultiplyAdd(x, x, s0);
+        }
+
+        return (s0 + s1) + (s2 + s3);
     }
 
     /// <summary>x / norm; a zero vector stays zero.</summary>

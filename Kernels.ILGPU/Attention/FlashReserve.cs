@@ -29,7 +29,8 @@ public sealed partial class IlgpuBackend
     {
         FlashTiles tiles = layer.Tiles;
         tiles.View(step, layer.Owner);
-        _flash.Scratch(this, layer.Spec, step.Tokens);
+        _flash.Scratch(this, layer.Spec, step.Tokens, tiles.Rows);
+        _flash.Runs(this, layer.Spec, tiles.Places);
         long weights = 1;
         foreach (FlashRound round in tiles.Rounds)
         {
@@ -41,13 +42,13 @@ public sealed partial class IlgpuBackend
         _flash.Weights(this, weights);
     }
 
-    /// <summary>How many tiles of so many rows one launch takes, and the numbers that their local weights need.</summary>
-    private static (int AtOnce, long Weights) FlashPortion(AttentionSpec spec, FlashTileRange range, int rows)
+    /// <summary>How many tiles of so many rows one launch takes, the keys that each has room for, and the numbers that their local weights need.</summary>
+    private (int AtOnce, int Keys, long Weights) FlashPortion(AttentionSpec spec, FlashTileRange range, int rows)
     {
-        if (spec.Local == LocalKind.None || range.Count == 0) return (range.Count, 1);
-        long weights = (long)range.MostKeys * spec.QueryHeads * rows;
-        int atOnce = (int)Math.Clamp(MostWeights / Math.Max(1, weights), 1, range.Count);
-        // Eight keys are read together, also where fewer are left: their weights lie behind the others and reach no row that is kept.
-        return (atOnce, atOnce * weights + Tile.Size);
+        int lanes = Math.Min(KeyLanes, Accelerator.MaxNumThreadsPerGroup), keys = (range.MostKeys + lanes - 1) / lanes * lanes;
+        if (spec.Local == LocalKind.None || range.Count == 0) return (range.Count, keys, 8 * rows);        // without weights eight keys' are read all the same
+        long weights = (long)keys * spec.QueryHeads * rows;
+        int atOnce = (int)Math.Clamp(MostWeights / weights, 1, range.Count);
+        return (atOnce, keys, atOnce * weights);
     }
 }

@@ -3,15 +3,18 @@ using global::ILGPU;
 
 namespace Treeline.Kernels.ILGPU;
 
-/// <summary>What a step asks of grouped attention, cut into tiles on the host; the same for all layers of a group size. Uploaded once a step.</summary>
+/// <summary>What a step asks of grouped attention, cut into tiles on the host; the same for all layers of a group size and window. Uploaded once a step.</summary>
 /// <remarks>
-/// A step runs in rounds: round r has the tokens of the r-th group that a moving entry touches, and round 0 the verified trees too. A tile is neighbouring tokens
-/// of one entry and round. A node of a tree that lies past the block's end is in no tile (<see cref="Crossing"/>).
+/// A tile is neighbouring tokens of one entry and group. Single tokens and trees work in their slots' memory. An entry that moves by several tokens is a run: its rows are laid out one group
+/// behind the other in scratch memory, a place of which each of its groups has as if it were a slot, so that all groups attend at once. A step has as many rounds as its runs need with so many groups
+/// in scratch at once. A node of a tree that lies past the block's end is computed by itself (<see cref="Crossing"/>).
 /// </remarks>
-internal sealed class FlashTiles(IlgpuBackend backend, int groupSize) : IDisposable
+internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window) : IDisposable
 {
+    private const int GroupsAtOnce = 32;
+
     private readonly DeviceArray<int> _device = new(backend);
-    private readonly List<int> _ints = [], _crossing = [], _closing = [];
+    private readonly List<int> _ints = [], _crossing = [], _closing = [], _runs = [];
     private readonly List<FlashRound> _rounds = [];
     private long _stamp = -1;
     private int _tiles;
@@ -19,11 +22,23 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize) : IDisposa
     /// <summary>Tokens between two block boundaries.</summary>
     public int GroupSize => groupSize;
 
+    /// <summary>Values before a block that its tokens see.</summary>
+    public int Window => window;
+
+    /// <summary>Rows of all tiles, those past a tile's last token counted.</summary>
+    public int Rows { get; private set; }
+
+    /// <summary>Groups that scratch memory has room for, those of the windows before the runs counted.</summary>
+    public int Places { get; private set; }
+
     /// <summary>Rounds, in order.</summary>
     public ReadOnlySpan<FlashRound> Rounds => CollectionsMarshal.AsSpan(_rounds);
 
     /// <summary>How many nodes of trees lie past their block's end.</summary>
-    public int CrossingCount => _crossing.Count;
+    public int CrossingCount => _crossing.Count / FlashTile.CrossingInts;
+
+    /// <summary>How many slots' groups single tokens complete.</summary>
+    public int ClosingCount => _closing.Count;
 
     /// <summary>The tables of a step that has begun; built again where another step's are there.</summary>
     public ArrayView<int> View(Step step, AttentionState state)
@@ -38,76 +53,125 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize) : IDisposa
         return _device.First(_ints.Count);
     }
 
-    /// <summary>The slots whose group a round completes.</summary>
-    public ArrayView<int> Closing(FlashRound round) => _device.First(_ints.Count).SubView(FlashTile.Ints * _tiles + _crossing.Count + round.FirstClosing, round.Closing);
+    /// <summary>The step's tokens past their block's end, each with its row among all tiles', the rows of its tile and its place among them.</summary>
+    public ArrayView<int> Crossing => Part(FlashTile.Ints * _tiles, _crossing.Count);
 
-    /// <summary>The step's tokens past their block's end.</summary>
-    public ArrayView<int> Crossing => _device.First(_ints.Count).SubView(FlashTile.Ints * _tiles, _crossing.Count);
+    /// <summary>The slots whose groups single tokens complete.</summary>
+    public ArrayView<int> Closing => Part(FlashTile.Ints * _tiles + _crossing.Count, _closing.Count);
+
+    /// <summary>A round's runs (<see cref="FlashRun"/>).</summary>
+    public ArrayView<int> Runs(FlashRound round) => Part(FlashTile.Ints * _tiles + _crossing.Count + _closing.Count + round.FirstRun * FlashRun.Ints, round.RunCount * FlashRun.Ints);
 
     public void Dispose() => _device.Dispose();
 
+    private ArrayView<int> Part(int first, int count) => _device.First(_ints.Count).SubView(first, count);
+
     private void Build(Step step, AttentionState state)
     {
-        _ints.Clear();
-        _crossing.Clear();
-        _closing.Clear();
+        foreach (List<int> list in (ReadOnlySpan<List<int>>)[_ints, _crossing, _closing, _runs]) list.Clear();
         _rounds.Clear();
-        int rounds = 1;
+        (Rows, Places) = (0, 0);
+        int runs = 0, groups = 1;
         for (int e = 0; e < step.Entries; e++)
-            if (step[e].Moves && step[e].Count > 0) rounds = Math.Max(rounds, (state.Length(step[e].Slot) % groupSize + step[e].Count - 1) / groupSize + 1);
-        for (int round = 0; round < rounds; round++) Round(round, step, state);
+        {
+            if (!IsRun(step[e])) continue;
+            runs++;
+            groups = Math.Max(groups, (state.Length(step[e].Slot) % groupSize + step[e].Count - 1) / groupSize + 1);
+        }
+
+        int atOnce = Math.Max(1, GroupsAtOnce / Math.Max(1, runs));
+        for (int first = 0; first < groups; first += atOnce) Round(first, atOnce, step, state);
         _tiles = _ints.Count / FlashTile.Ints;
-        _ints.AddRange(_crossing);
-        _ints.AddRange(_closing);
+        foreach (List<int> list in (ReadOnlySpan<List<int>>)[_crossing, _closing, _runs]) _ints.AddRange(list);
         _device.Upload(CollectionsMarshal.AsSpan(_ints));
     }
 
-    private void Round(int number, Step step, AttentionState state)
-    {
-        int firstClosing = _closing.Count, first = int.MaxValue, end = 0;
-        Span<FlashTileRange> ranges = stackalloc FlashTileRange[3];
-        for (int kind = 0; kind < ranges.Length; kind++)
-        {
-            int firstTile = _ints.Count / FlashTile.Ints, most = 0;
-            for (int e = 0; e < step.Entries; e++)
-            {
-                StepEntry entry = step[e];
-                int length = state.Length(entry.Slot), tail = length % groupSize;
-                int from = number == 0 ? 0 : number * groupSize - tail, to = entry.Moves ? Math.Min(entry.Count, (number + 1) * groupSize - tail) : number == 0 ? entry.Count : 0;
-                if (from >= to) continue;
-                (first, end) = (Math.Min(first, entry.Offset + from), Math.Max(end, entry.Offset + to));
-                if (kind == 0 && entry.Moves && to == (number + 1) * groupSize - tail) _closing.Add(entry.Slot);
-                if (kind != (to - from == 1 ? 0 : entry.Moves ? 1 : 2)) continue;
-                int rows = kind == 0 ? 1 : kind == 1 ? FlashTile.RunRows : FlashTile.TreeRows;
-                for (int row = from; row < to; row += rows)
-                {
-                    int count = Math.Min(rows, to - row);
-                    int shared = entry.Moves ? (tail + row) % groupSize : tail;
-                    ReadOnlySpan<int> tile = entry.Moves
-                        ? [entry.Slot, entry.Offset + row, count, -1, shared, shared, row]
-                        : [entry.Slot, entry.Offset + row, count, Within(entry, row, count, tail), shared, groupSize, ~row];
-                    _ints.AddRange(tile);
-                    most = Math.Max(most, entry.Moves ? groupSize : groupSize + row + count);
-                }
-            }
+    private static bool IsRun(StepEntry entry) => entry.Moves && entry.Count > 1;
 
-            ranges[kind] = new FlashTileRange(firstTile, _ints.Count / FlashTile.Ints - firstTile, most);
+    private void Round(int firstGroup, int groups, Step step, AttentionState state)
+    {
+        int firstRun = _runs.Count / FlashRun.Ints;
+        FlashTileRange one = default, trees = default;
+        if (firstGroup == 0)
+        {
+            one = InSlots(step, state, single: true);
+            trees = InSlots(step, state, single: false);
         }
 
-        _rounds.Add(new FlashRound(number, first, Math.Max(0, end - first), ranges[0], ranges[1], ranges[2], firstClosing, _closing.Count - firstClosing));
+        int firstTile = _ints.Count / FlashTile.Ints, place = 0;
+        for (int e = 0; e < step.Entries; e++)
+            if (IsRun(step[e])) place = Run(step[e], state, firstGroup, groups, place);
+        Places = Math.Max(Places, place);
+        _rounds.Add(new FlashRound(one, Range(firstTile, groupSize), trees, firstRun, _runs.Count / FlashRun.Ints - firstRun));
+    }
+
+    private FlashTileRange Range(int first, int most) => new(first, _ints.Count / FlashTile.Ints - first, most);
+
+    /// <summary>The tiles of single tokens, or of trees.</summary>
+    private FlashTileRange InSlots(Step step, AttentionState state, bool single)
+    {
+        int firstTile = _ints.Count / FlashTile.Ints, most = 0, rows = single ? 1 : FlashTile.TreeRows;
+        for (int e = 0; e < step.Entries; e++)
+        {
+            StepEntry entry = step[e];
+            if (entry.Count == 0 || IsRun(entry) || entry.Count == 1 != single) continue;
+            int tail = state.Length(entry.Slot) % groupSize;
+            if (entry.Moves && tail == groupSize - 1) _closing.Add(entry.Slot);
+            for (int row = 0; row < entry.Count; row += rows)
+            {
+                int count = Math.Min(rows, entry.Count - row);
+                uint own = entry.Moves ? uint.MaxValue : Within(entry, row, count, rows, tail);
+                Add(entry.Slot, entry.Offset + row, count, own, tail, entry.Moves ? tail : groupSize, entry.Moves ? row : ~row, rows);
+                most = Math.Max(most, entry.Moves ? groupSize : groupSize + row + count);
+            }
+        }
+
+        return Range(firstTile, most);
+    }
+
+    /// <summary>A run's groups from one on, in scratch from a place on; where the next run's may begin.</summary>
+    private int Run(StepEntry entry, AttentionState state, int firstGroup, int groups, int place)
+    {
+        int tail = state.Length(entry.Slot) % groupSize, from = Math.Max(0, firstGroup * groupSize - tail), to = Math.Min(entry.Count, (firstGroup + groups) * groupSize - tail);
+        if (from >= to) return place;
+        place += (Math.Max(window, FlashTerms.Values(window + 1)) + groupSize - 1) / groupSize;
+        int before = firstGroup == 0 ? tail : 0, rows = before + to - from, complete = rows / groupSize;
+        ReadOnlySpan<int> run = [entry.Slot, place, complete, before, rows % groupSize];
+        _runs.AddRange(run);
+        for (int at = before; at < rows;)
+        {
+            int inGroup = at % groupSize, count = Math.Min(Math.Min(FlashTile.RunRows, groupSize - inGroup), rows - at);
+            Add(place + at / groupSize, entry.Offset + from + at - before, count, uint.MaxValue, inGroup, inGroup, from + at - before, FlashTile.RunRows);
+            at += count;
+        }
+
+        return place + complete + 1;
+    }
+
+    private void Add(int slot, int token, int count, uint own, int shared, int place, int first, int rows)
+    {
+        ReadOnlySpan<int> tile = [slot, token, count, unchecked((int)own), shared, place, first, Rows];
+        _ints.AddRange(tile);
+        Rows += rows;
     }
 
     /// <summary>Which rows of a tile of a tree lie before the block's end; the others are listed as crossing, once.</summary>
-    private int Within(StepEntry entry, int row, int count, int tail)
+    private uint Within(StepEntry entry, int row, int count, int rows, int tail)
     {
         uint within = 0;
         for (int r = 0; r < count; r++)
         {
-            if (tail + entry.Tree.Depth(row + r) < groupSize) within |= 1u << r;
-            else _crossing.Add(entry.Offset + row + r);
+            if (tail + entry.Tree.Depth(row + r) < groupSize)
+            {
+                within |= 1u << r;
+                continue;
+            }
+
+            ReadOnlySpan<int> crossing = [entry.Offset + row + r, Rows, rows, r];
+            _crossing.AddRange(crossing);
         }
 
-        return unchecked((int)within);
+        return within;
     }
 }
 
@@ -118,33 +182,34 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize) : IDisposa
 internal readonly record struct FlashTileRange(int First, int Count, int MostKeys);
 
 /// <summary>One round of a step.</summary>
-/// <param name="Number">Which group of a moving entry.</param>
-/// <param name="First">The first token that it may concern.</param>
-/// <param name="Count">How many from there on.</param>
-/// <param name="One">Tiles of entries of one token.</param>
-/// <param name="Runs">Tiles of entries that move.</param>
-/// <param name="Trees">Tiles of trees.</param>
-/// <param name="FirstClosing">Where the slots whose group it completes are listed.</param>
-/// <param name="Closing">How many they are.</param>
-internal readonly record struct FlashRound(int Number, int First, int Count, FlashTileRange One, FlashTileRange Runs, FlashTileRange Trees, int FirstClosing, int Closing);
+/// <param name="One">Tiles of entries of one token, all in the first round.</param>
+/// <param name="Runs">Tiles of runs.</param>
+/// <param name="Trees">Tiles of trees, all in the first round.</param>
+/// <param name="FirstRun">The first of its runs among all rounds'.</param>
+/// <param name="RunCount">How many they are.</param>
+internal readonly record struct FlashRound(FlashTileRange One, FlashTileRange Runs, FlashTileRange Trees, int FirstRun, int RunCount);
 
 /// <summary>One tile as kernels see it.</summary>
 internal readonly struct FlashTile(ArrayView<int> ints, int index)
 {
-    public const int Ints = 7;
+    public const int Ints = 8;
 
-    /// <summary>Rows of a tile of an entry that moves.</summary>
+    /// <summary>Ints of a node past its block's end.</summary>
+    public const int CrossingInts = 4;
+
+    /// <summary>Rows of a tile of a run.</summary>
     public const int RunRows = 32;
 
     /// <summary>Rows of a tile of a tree.</summary>
     public const int TreeRows = 8;
 
-    /// <summary>Rows of an entry that moves which are finished together.</summary>
+    /// <summary>Rows of a run which are finished together.</summary>
     public const int StripRows = 8;
 
     /// <summary>Strips of a tile.</summary>
     public const int Strips = RunRows / StripRows;
 
+    /// <summary>The slot that its rows and S lie in; a run's group has one in scratch memory.</summary>
     public readonly int Slot = ints[index * Ints];
 
     /// <summary>Its first row's token in the step.</summary>
@@ -164,20 +229,43 @@ internal readonly struct FlashTile(ArrayView<int> ints, int index)
     /// <summary>Where a moving entry's first row is in it; negative: the rows are nodes of a tree.</summary>
     public readonly int First = ints[index * Ints + 6];
 
+    /// <summary>Rows of the tiles before it: where its queries lie.</summary>
+    public readonly int Row = ints[index * Ints + 7];
+
+    /// <summary>True where each row sees all rows before it.</summary>
+    public bool Moves => First >= 0;
+
     /// <summary>The first row's node in its tree.</summary>
-    public int Node => ~First;
+    public int Node => Moves ? 0 : ~First;
 
     /// <summary>Keys that a tile has scores for: the shared ones, then its rows or the nodes up to its last row.</summary>
-    public int Keys => Shared + Count + (First >= 0 ? 0 : Node);
+    public int Keys => Shared + Count + Node;
 }
 
-/// <summary>Eight rows of a tile of an entry that moves; one that begins past the tile's end has no rows, and stands for the first.</summary>
+/// <summary>One run in one round.</summary>
+internal readonly struct FlashRun(ArrayView<int> ints, int index)
+{
+    public const int Ints = 5;
+
+    public readonly int Slot = ints[index * Ints];
+
+    /// <summary>Where its first group lies in scratch memory.</summary>
+    public readonly int Place = ints[index * Ints + 1];
+
+    /// <summary>Groups that it completes.</summary>
+    public readonly int Complete = ints[index * Ints + 2];
+
+    /// <summary>Rows of the first group that the slot had.</summary>
+    public readonly int Before = ints[index * Ints + 3];
+
+    /// <summary>Rows of the last group that the slot will have.</summary>
+    public readonly int After = ints[index * Ints + 4];
+}
+
+/// <summary>Eight rows of a run's tile; one that begins past the tile's end has no rows, and stands for the first.</summary>
 internal readonly struct FlashStrip
 {
     public readonly int Slot;
-
-    /// <summary>The tile's first row's place.</summary>
-    public readonly int TilePlace;
 
     /// <summary>Its first row in the tile.</summary>
     public readonly int Row;
@@ -191,13 +279,12 @@ internal readonly struct FlashStrip
 
     public FlashStrip(FlashTile tile, int number)
     {
-        int left = tile.Count - number * FlashTile.StripRows;
+        int left = tile.Count - number * FlashTile.StripRows, row = left > 0 ? number * FlashTile.StripRows : 0;
+        Row = row;
         Slot = tile.Slot;
-        TilePlace = tile.Shared;
-        Row = left > 0 ? number * FlashTile.StripRows : 0;
         Rows = left <= 0 ? 0 : left < FlashTile.StripRows ? left : FlashTile.StripRows;
-        Token = tile.Token + Row;
-        Place = tile.Shared + Row;
+        Token = tile.Token + row;
+        Place = tile.Shared + row;
     }
 }
 

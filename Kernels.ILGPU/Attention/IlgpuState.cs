@@ -145,11 +145,11 @@ internal sealed class IlgpuState : AttentionState
     public StepTables Tables { get; }
 
     /// <summary>The same, cut for grouped attention.</summary>
-    public FlashTiles FlashTiles(int groupSize)
+    public FlashTiles FlashTiles(int groupSize, int window)
     {
         foreach (FlashTiles tiles in _flashTiles)
-            if (tiles.GroupSize == groupSize) return tiles;
-        _flashTiles.Add(new FlashTiles(_backend, groupSize));
+            if (tiles.GroupSize == groupSize && tiles.Window == window) return tiles;
+        _flashTiles.Add(new FlashTiles(_backend, groupSize, window));
         return _flashTiles[^1];
     }
 
