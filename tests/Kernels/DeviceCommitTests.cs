@@ -168,17 +168,17 @@ public class DeviceCommitTests
         using IlgpuBackend backend = IlgpuDevices.Open(name);
         using var rig = new AttentionRig(backend, Specs);
         using DeviceTensor accepted = backend.Upload<int>([0, -1], 1, 2), number = backend.Upload<int>([1], 1);
-        foreach (bool busy in (bool[])[false, true])        // the first time kernels are compiled
+        foreach (bool warm in (bool[])[false, true])        // the first time kernels are compiled
         {
             rig.Run(Feed.Verify(0, TokenTree.Path(2), Tokens.Random(new Random(12), Specs[0], 2)));
-            if (busy) SlowKernel.Launch(backend, ((IlgpuBuffer)number.Buffer).View.Cast<int>());
+            SlowKernel.Launch(backend, ((IlgpuBuffer)number.Buffer).View.Cast<int>());
             long start = Stopwatch.GetTimestamp();
             backend.Commit(rig.State, rig.Step, accepted);
             TimeSpan commit = Stopwatch.GetElapsedTime(start);
             int length = rig.State.Length(0);
             TimeSpan reading = Stopwatch.GetElapsedTime(start) - commit;
-            Assert.Equal(busy ? 2 : 1, length);
-            if (busy) Assert.True(commit < reading, $"the commit took {commit}, the reading after it {reading}");
+            Assert.Equal(warm ? 2 : 1, length);
+            if (warm) Assert.True(commit < reading, $"the commit took {commit}, the reading after it {reading}");
         }
     }
 
