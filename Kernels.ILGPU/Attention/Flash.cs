@@ -116,7 +116,7 @@ public sealed partial class IlgpuBackend
     // One thread a head's vector of a tile's row: q̂ to its tile, k̂ and v at their places.
     private static void FlashStoreKernel(Index1D index, Rows query, Rows key, Rows value, ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile, int rows)
     {
-        int heads = memory.QueryHeads + 2 * memory.KeyValueHeads, r = index % rows, head = index / rows % heads;
+        int heads = memory.QueryHeads + 2 * memory.KeyValueHeads, head = index % heads, r = index / heads % rows;
         var tile = new FlashTile(tiles, firstTile + index / heads / rows);
         if (r >= tile.Count) return;
         int token = tile.Token + r, place = tile.Place + tile.Node + r;

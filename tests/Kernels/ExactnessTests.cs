@@ -36,6 +36,9 @@ public class ExactnessTests
     [Theory, MemberData(nameof(Quick))]
     public void A_branch_of_nan_or_infinity_leaves_its_siblings_alone(string name, string attention, int seed) => Poisoning(name, new Scenario(attention, seed));
 
+    [Theory, MemberData(nameof(Quick))]
+    public void Tokens_of_a_chunk_do_not_see_those_behind_them(string name, string attention, int seed) => Foreseeing(name, new Scenario(attention, seed));
+
     [Theory, MemberData(nameof(Everywhere)), Trait("tier", "full")]
     public void All_of_it_for_many_seeds_and_larger_trees(string name, string attention)
     {
@@ -48,6 +51,7 @@ public class ExactnessTests
             Copying(name, Draw());
             Batching(name, Draw());
             Poisoning(name, Draw());
+            Foreseeing(name, Draw());
         }
     }
 
@@ -223,6 +227,23 @@ public class ExactnessTests
             double[] output = rig.Run(Feed.Verify(0, scenario.Tree, scenario.Nodes.With(bad, poison)))[0];
             int[] others = [.. Enumerable.Range(0, scenario.Tree.Count).Where(node => !scenario.Tree.IsOnPath(bad, node))];
             Close.SameBits(scenario.Rows(clean, scenario.Tree.Count, others), scenario.Rows(output, scenario.Tree.Count, others), $"{scenario}: {poison} at {bad}");
+        }
+    }
+
+    private static void Foreseeing(string name, Scenario scenario)
+    {
+        using KernelBackend backend = BackendsUnderTest.Open(name);
+        using AttentionRig rig = scenario.Rig(backend);
+        Tokens chunk = scenario.More(70);
+        rig.Run(Feed.Advance(0, scenario.Past));
+        double[] clean = rig.Run(Feed.Advance(0, chunk))[0];
+        foreach ((int slot, float poison) in new[] { (1, float.NaN), (2, float.PositiveInfinity) })
+        {
+            int bad = scenario.Random.Next(chunk.Count);
+            rig.Run(Feed.Advance(slot, scenario.Past));
+            double[] output = rig.Run(Feed.Advance(slot, chunk.With(bad, poison)))[0];
+            int[] before = [.. Enumerable.Range(0, bad)];
+            Close.SameBits(scenario.Rows(clean, chunk.Count, before), scenario.Rows(output, chunk.Count, before), $"{scenario}: {poison} at {bad}");
         }
     }
 }
