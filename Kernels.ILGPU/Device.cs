@@ -8,7 +8,7 @@ using global::ILGPU.Runtime.Cuda;
 namespace Treeline.Kernels.ILGPU;
 
 /// <summary>An open device with its compiled kernels: one backend has it at a time, the next one finds the kernels compiled.</summary>
-internal sealed class Device(string name, Context context, Accelerator accelerator, bool withConsent, bool inPrimaryContext = false)
+internal sealed class Device(string name, Context context, Accelerator accelerator, bool withConsent, bool inPrimaryContext = false, Action<Context>? register = null)
 {
     private readonly Dictionary<MethodInfo, Delegate> _launchers = [];
     private readonly List<KernelUse> _kernels = [];
@@ -22,6 +22,9 @@ internal sealed class Device(string name, Context context, Accelerator accelerat
 
     /// <summary>ILGPU's context, which lives as long as the accelerator.</summary>
     public Context Context => context;
+
+    /// <summary>Tells a context, before its first kernel, of functions that ILGPU does not know.</summary>
+    public Action<Context> Register { get; } = register ?? Fused.Register;
 
     public DeviceMemory Memory { get; } = new(name, accelerator);
 

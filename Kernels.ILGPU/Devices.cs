@@ -120,10 +120,11 @@ internal static class Devices
     }
 
     /// <summary>A context with the settings of all others and no device: for compiling where there is none.</summary>
-    internal static Context CreateWithoutDevice()
+    /// <param name="register">Tells it of functions that ILGPU does not know; null: those of these kernels.</param>
+    internal static Context CreateWithoutDevice(Action<Context>? register = null)
     {
         Context context = Context.Create(builder => Settings(builder));
-        Fused.Register(context);
+        (register ?? Fused.Register)(context);
         return context;
     }
 

@@ -23,8 +23,7 @@ internal static class KernelCompiler
         try
         {
             Accelerator accelerator = device.Accelerator;
-            CompiledKernel compiled = accelerator.CompileKernel(Entry(kernel));
-            if (compiled is CLCompiledKernel opencl) OpenClSource.Settle(opencl);
+            CompiledKernel compiled = accelerator is CLAccelerator opencl ? OpenClSource.Compile(opencl, kernel, device.Register) : accelerator.CompileKernel(Entry(kernel));
             Kernel loaded = TakesIndex(kernel) ? accelerator.LoadImplicitlyGroupedKernel(compiled, Math.Min(IndexGroup, accelerator.MaxNumThreadsPerGroup)) : accelerator.LoadKernel(compiled);
             return loaded.CreateLauncherDelegate<T>();
         }
@@ -33,7 +32,7 @@ internal static class KernelCompiler
             // What ILGPU had begun to translate stays with the context, and every later kernel would stumble over it.
             device.Context.ClearCache(ClearCacheMode.Default);
             device.Backend?.Wait();                         // an earlier launch that failed shows only now, and is not the compiler's doing
-            string log = Log(device.Accelerator, kernel, e);
+            string log = Log(device, kernel, e);
             throw new KernelCompilationException($"{device.Name}: kernel {NameOf(kernel)} cannot be compiled: {log}", e) { Kernel = NameOf(kernel), Device = device.Name, Log = log };
         }
     }
@@ -51,16 +50,15 @@ internal static class KernelCompiler
         TakesIndex(kernel) ? EntryPointDescription.FromImplicitlyGroupedKernel(kernel) : EntryPointDescription.FromExplicitlyGroupedKernel(kernel);
 
     // ILGPU drops what the driver's compiler says: the source is compiled once more to hear it. Where ILGPU itself refuses, its own words are the log.
-    private static string Log(Accelerator accelerator, MethodInfo kernel, Exception refusal)
+    private static string Log(Device device, MethodInfo kernel, Exception refusal)
     {
         if (refusal is not AcceleratorException) return Words(refusal);
         try
         {
-            EntryPointDescription entry = Entry(kernel);
-            string? log = accelerator switch
+            string? log = device.Accelerator switch
             {
-                CLAccelerator opencl => Log(opencl, (CLCompiledKernel)opencl.Backend.Compile(entry, default)),
-                CudaAccelerator cuda => Log((PTXCompiledKernel)cuda.Backend.Compile(entry, default)),
+                CLAccelerator opencl => Log(opencl, OpenClSource.Compile(opencl, kernel, device.Register)),
+                CudaAccelerator cuda => Log((PTXCompiledKernel)cuda.Backend.Compile(Entry(kernel), default)),
                 _ => null,
             };
             return string.IsNullOrWhiteSpace(log) ? Words(refusal) : log.TrimEnd('\0', '\n');

@@ -44,14 +44,17 @@ public class IlgpuFaultTests
     public void What_the_drivers_compiler_says_is_kept()
     {
         IlgpuDevices.Open("opencl:0").Dispose();            // there is one
-        // A device of its own: what ILGPU is to write for a function is said before there is an accelerator.
+        // A device of its own, whose contexts write for a function what no driver knows.
         Context context = Context.Create(builder => builder.Optimize(OptimizationLevel.O2).OpenCL(device =>
         {
             GenericAddressSpace.Claim(device);
             return true;
         }));
-        context.GetIntrinsicManager().RegisterMethod(typeof(IlgpuFaultTests).GetMethod(nameof(Unknown))!, new CLIntrinsic(typeof(IlgpuFaultTests), nameof(EmitUnknown), IntrinsicImplementationMode.GenerateCode));
-        var device = new global::Treeline.Kernels.ILGPU.Device("opencl:own", context, context.GetCLDevice(0).CreateAccelerator(context), withConsent: true);
+        var device = new global::Treeline.Kernels.ILGPU.Device("opencl:own", context, context.GetCLDevice(0).CreateAccelerator(context), withConsent: true, register: apart =>
+        {
+            Fused.Register(apart);
+            apart.GetIntrinsicManager().RegisterMethod(typeof(IlgpuFaultTests).GetMethod(nameof(Unknown))!, new CLIntrinsic(typeof(IlgpuFaultTests), nameof(EmitUnknown), IntrinsicImplementationMode.GenerateCode));
+        });
         using var backend = new IlgpuBackend(device, new BackendOptions());
         Action<AcceleratorStream, Index1D, ArrayView<int>>? launch = null;
         KernelCompilationException e = Assert.Throws<KernelCompilationException>(() => backend.Load(ref launch, UnknownKernel));

@@ -1,6 +1,6 @@
 using System.Reflection;
-using ILGPU.Backends.OpenCL;
 using ILGPU.Runtime.OpenCL;
+using Treeline.GpuCheck;
 using Treeline.Kernels.ILGPU;
 using Treeline.Tests.Harness;
 using Xunit;
@@ -23,17 +23,10 @@ public class OpenClSourceTests
     public void A_kernel_reads_the_same_after_others()
     {
         using IlgpuBackend first = IlgpuDevices.Open("opencl:0"), second = IlgpuDevices.Open("opencl:0");
-        string[] names = ["RmsNormKernel", "RotaryKernel", "SampleCutKernel"];
-        string[] there = [.. names.Select(name => Source(first, name))], back = [.. names.Reverse().Select(name => Source(second, name)).Reverse()];
-        Assert.Equal(there, back);
-        Assert.All(there, source => Assert.Contains("type_0", source, StringComparison.Ordinal));
+        var there = PtxKernels.All.ToDictionary(kernel => kernel, kernel => Source(first, kernel));
+        foreach (MethodInfo kernel in PtxKernels.All.Reverse()) Assert.Equal(there[kernel], Source(second, kernel));
+        Assert.All(there.Values, source => Assert.Contains("type_0", source, StringComparison.Ordinal));
     }
 
-    private static string Source(IlgpuBackend backend, string name)
-    {
-        MethodInfo kernel = typeof(IlgpuBackend).GetMethod(name, BindingFlags.Static | BindingFlags.NonPublic)!;
-        var compiled = (CLCompiledKernel)((CLAccelerator)backend.Accelerator).Backend.Compile(KernelCompiler.Entry(kernel), default);
-        OpenClSource.Settle(compiled);
-        return compiled.Source;
-    }
+    private static string Source(IlgpuBackend backend, MethodInfo kernel) => OpenClSource.Compile((CLAccelerator)backend.Accelerator, kernel, Fused.Register).Source;
 }
