@@ -10,6 +10,8 @@ namespace Treeline.Kernels.ILGPU;
 /// <summary>An open device with its compiled kernels: one backend has it at a time, the next one finds the kernels compiled.</summary>
 internal sealed class Device(string name, Context context, Accelerator accelerator, bool withConsent, bool inPrimaryContext = false, Action<Context>? register = null)
 {
+    private static readonly List<Accelerator> Abandoned = [];
+
     private readonly Dictionary<MethodInfo, Delegate> _launchers = [];
     private readonly List<KernelUse> _kernels = [];
     private CuBlasProduct? _cuBlas;
@@ -72,16 +74,24 @@ internal sealed class Device(string name, Context context, Accelerator accelerat
     /// <summary>Ends it for good: after a fault nobody else may have it.</summary>
     public void Discard()
     {
-        try
+        if (inPrimaryContext)
         {
-            _cuBlas?.Dispose();
-            if (inPrimaryContext) PrimaryContext.Release((CudaAccelerator)accelerator);
-            accelerator.Dispose();
-            context.Dispose();
+            // ILGPU would destroy the context, which others of the process may use: the accelerator stays, unused, and what it holds goes with the context.
+            lock (Abandoned) Abandoned.Add(accelerator);
+            PrimaryContext.Release((CudaAccelerator)accelerator);
+            return;
         }
-        catch (Exception e) when (e is AcceleratorException or CuBlasException)
+
+        foreach (IDisposable? part in (IDisposable?[])[_cuBlas, accelerator, context])
         {
-            // The driver refuses to free what a lost device had; there is nothing more to do.
+            try
+            {
+                part?.Dispose();
+            }
+            catch (Exception e) when (e is AcceleratorException or CuBlasException)
+            {
+                // The driver refuses to free what a lost device had; there is nothing more to do.
+            }
         }
     }
 

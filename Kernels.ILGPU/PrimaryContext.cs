@@ -20,7 +20,7 @@ internal static unsafe class PrimaryContext
         CudaException.ThrowIfFailed(CudaAPI.CurrentAPI.SetCurrentContext(primary));
     }
 
-    /// <summary>Gives the context back where it is the accelerator's; others that use it keep it.</summary>
+    /// <summary>Says that this accelerator uses the context no more; it lives on while others use it.</summary>
     public static void Release(CudaAccelerator accelerator) => ((delegate* unmanaged<int, CudaError>)Driver("cuDevicePrimaryCtxRelease_v2"))(Number(accelerator));
 
     private static int Number(CudaAccelerator accelerator) => ((CudaDevice)accelerator.Device).DeviceId;

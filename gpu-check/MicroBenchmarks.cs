@@ -9,6 +9,7 @@ internal static class MicroBenchmarks
 {
     private const int Channels = 4096, Inner = 11_008, Heads = 32, HeadDim = 128, GroupSize = 64, Moved = 512, Vocabulary = 32_000;
     private const float Epsilon = 1e-5f;
+    private static readonly int[] ProductRows = [1, 16, 63, 512];
 
     /// <summary>Measures everything and writes it to a file, anew after every row.</summary>
     /// <returns>0.</returns>
@@ -43,13 +44,14 @@ internal static class MicroBenchmarks
 
     private static void Products(KernelBackend backend, string how, Adder add, DeviceMeter? meter = null)
     {
+        using DeviceTensor weight = RandomTensor.Of(backend, seed: 2, Inner, Channels), most = RandomTensor.Of(backend, seed: 3, ProductRows[^1], Channels);
         foreach (WeightForm form in meter is null ? [WeightForm.Float32, WeightForm.BFloat16] : (WeightForm[])[WeightForm.Float32])
         {
-            using DeviceTensor weight = backend.Allocate(ElementType.Float32, Inner, Channels);
             using WeightMatrix packed = backend.Pack(weight, form);
-            foreach (int rows in (int[])[1, 16, 63, 512])
+            foreach (int rows in ProductRows)
             {
-                using DeviceTensor input = backend.Allocate(ElementType.Float32, rows, Channels), output = backend.Allocate(ElementType.Float32, rows, Inner);
+                DeviceTensor input = most.First(rows);
+                using DeviceTensor output = backend.Allocate(ElementType.Float32, rows, Inner);
                 add($"linear {form}{how} {Inner}x{Channels}, {rows} rows", packed.Bytes + Bytes(input, output), 2.0 * rows * Channels * Inner, () => backend.Linear(input, packed, null, output), meter);
             }
         }

@@ -72,6 +72,32 @@ public class IlgpuWrapTests
         Assert.Equal(0, Call<Release>("cuDevicePrimaryCtxRelease_v2")(0));
     }
 
+    [Fact]
+    public void A_backend_that_failed_leaves_the_primary_context_to_others()
+    {
+        const string Name = "cuda:0";
+        Assert.SkipUnless(Backends.Discover().Any(info => info.Name == Name && info.IsUsable), "no CUDA device here");
+        var options = new BackendOptions { PrimaryContext = true };
+        using var other = (IlgpuBackend)Backends.Open(Name, options);
+        nint primary = other.Accelerator.NativePtr;
+        using DeviceTensor kept = other.Upload<float>([1, 2], 1, 2);
+        using (var failing = (IlgpuBackend)Backends.Open(Name, options))
+        {
+            Assert.Equal(primary, failing.Accelerator.NativePtr);
+            Assert.True(IlgpuDevices.Works(failing));
+            using (failing.Enter("Add")) failing.Failed(new InvalidOperationException("lost"));
+        }
+
+        Assert.True(IlgpuDevices.Works(other));
+        Assert.Equal([1, 2], other.Download<float>(kept));
+        using (var next = (IlgpuBackend)Backends.Open(Name, options)) Assert.Equal(primary, next.Accelerator.NativePtr);
+        // What that one gave back is nobody's who has not asked for it.
+        using (IlgpuBackend alone = IlgpuDevices.Open(Name)) Assert.NotEqual(primary, alone.Accelerator.NativePtr);
+        using var again = (IlgpuBackend)Backends.Open(Name, options);
+        Assert.Equal(primary, again.Accelerator.NativePtr);
+        Assert.True(IlgpuDevices.Works(again));
+    }
+
     private delegate int Retain(out nint context, int device);
 
     private delegate int SetCurrent(nint context);
