@@ -3,7 +3,7 @@ using global::ILGPU.Runtime;
 
 namespace Treeline.Kernels.ILGPU;
 
-// Tiles of neighbouring tokens (FlashTiles): q̂, k̂ and v are stored, the tiles attend, and where a group is complete S moves past it. A single token's k̂ and v go to their places in the slot's block,
+// Tiles of neighbouring tokens (FlashTiles): q̂, k̂ and v are stored, the tiles attend, and where a group is complete S moves past it. A few tokens' k̂ and v go to their places in the slot's block,
 // a verified tree's behind it; a tree writes neither S nor the block, its nodes past the block's end are computed one by one (FlashCrossing.cs). A run's rows lie in scratch memory (FlashRuns.cs).
 public sealed partial class IlgpuBackend
 {
@@ -201,13 +201,13 @@ public sealed partial class IlgpuBackend
         TColumn.Store(sums, scratch.GlobalSums, at, memory.ValueDim, uint.MaxValue);
     }
 
-    // A group a row of a single token or tree and query head, a thread a value channel: the keys that are left, its own path and the convolution; then the three terms are joined.
+    // A group a row of a tree or of a few tokens and query head, a thread a value channel: the keys that are left, its own path and the convolution; then the three terms are joined.
     private static void FlashNodeKernel(Rows output, FlashTerms terms, StepView step, ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile, FlashRows rows)
     {
         int r = Grid.IdxX % rows.InTile, index = Grid.IdxX / rows.InTile, head = Grid.IdxY, kv = memory.KeyValueHead(head), e = Grid.IdxZ * Group.DimX + Group.IdxX;
         var tile = new FlashTile(tiles, firstTile + index);
         if (r >= tile.Count || (tile.Own >> r & 1) == 0) return;
-        int token = tile.Token + r, news = tile.Moves ? 1 : step.Depth(token) + 1, nodes = token - r - tile.Node, keys = memory.Local != 0 ? tile.Shared : 0;
+        int token = tile.Token + r, news = tile.Moves ? r + 1 : step.Depth(token) + 1, nodes = token - r - tile.Node, keys = memory.Local != 0 ? tile.Shared : 0;
         long at = memory.Sum(tile.Row, rows.InTile, head) + r * memory.ValueDim + e, weights = ((long)index * memory.QueryHeads + head) * rows.MostKeys * rows.InTile + r;
         float local = scratch.LocalSums[at], global = scratch.GlobalSums[at], conv = 0;
         for (int k = keys - keys % 8; k < keys; k++) local = Fused.MultiplyAdd(scratch.Weights[weights + (long)k * rows.InTile], memory.Values[memory.Value(tile.Slot, k, kv) + e], local);
@@ -219,7 +219,7 @@ public sealed partial class IlgpuBackend
 
         for (int t = 0; t < memory.Taps; t++)
         {
-            int place = t >= news ? tile.Shared - 1 - (t - news) : tile.Place + (tile.Moves ? 0 : step.Ancestor(token, news - 1 - t) - nodes);
+            int place = t >= news ? tile.Shared - 1 - (t - news) : tile.Place + (tile.Moves ? news - 1 - t : step.Ancestor(token, news - 1 - t) - nodes);
             conv = Fused.MultiplyAdd(terms.Taps[head * memory.Taps + t], memory.Values[memory.Value(tile.Slot, place, kv) + e], conv);
         }
 

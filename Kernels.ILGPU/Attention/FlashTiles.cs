@@ -5,8 +5,8 @@ namespace Treeline.Kernels.ILGPU;
 
 /// <summary>What a step asks of grouped attention, cut into tiles on the host; the same for all layers of a group size and window. Uploaded once a step.</summary>
 /// <remarks>
-/// A tile is neighbouring tokens of one entry and group. Single tokens and trees work in their slots' memory. An entry that moves by several tokens is a run: its rows are laid out one group
-/// behind the other in scratch memory, a place of which each of its groups has as if it were a slot, so that all groups attend at once. A step has as many rounds as its runs need with so many groups
+/// A tile is neighbouring tokens of one entry and group. Trees work in their slots' memory, and so do up to eight tokens that end with their block or before. An entry that moves by more is a run:
+/// its rows are laid out one group behind the other in scratch memory, a place of which each of its groups has as if it were a slot, so that all groups attend at once. A step has as many rounds as its runs need with so many groups
 /// in scratch at once. A node of a tree that lies past the block's end is computed by itself (<see cref="Crossing"/>).
 /// </remarks>
 internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window) : IDisposable
@@ -37,7 +37,7 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
     /// <summary>How many nodes of trees lie past their block's end.</summary>
     public int CrossingCount => _crossing.Count / FlashTile.CrossingInts;
 
-    /// <summary>How many slots' groups single tokens complete.</summary>
+    /// <summary>How many slots' groups are completed by others than runs.</summary>
     public int ClosingCount => _closing.Count;
 
     /// <summary>The tables of a step that has begun; built again where another step's are there.</summary>
@@ -56,7 +56,7 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
     /// <summary>The step's tokens past their block's end, each with its row among all tiles', the rows of its tile and its place among them.</summary>
     public ArrayView<int> Crossing => Part(FlashTile.Ints * _tiles, _crossing.Count);
 
-    /// <summary>The slots whose groups single tokens complete.</summary>
+    /// <summary>The slots whose groups are completed by others than runs.</summary>
     public ArrayView<int> Closing => Part(FlashTile.Ints * _tiles + _crossing.Count, _closing.Count);
 
     /// <summary>A round's runs (<see cref="FlashRun"/>).</summary>
@@ -74,9 +74,9 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
         int runs = 0, groups = 1;
         for (int e = 0; e < step.Entries; e++)
         {
-            if (!IsRun(step[e])) continue;
+            if (!IsRun(step[e], state)) continue;
             runs++;
-            groups = Math.Max(groups, (state.Length(step[e].Slot) % groupSize + step[e].Count - 1) / groupSize + 1);
+            groups = Math.Max(groups, (Tail(step[e], state) + step[e].Count - 1) / groupSize + 1);
         }
 
         int atOnce = Math.Max(1, GroupsAtOnce / Math.Max(1, runs));
@@ -86,7 +86,10 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
         _device.Upload(CollectionsMarshal.AsSpan(_ints));
     }
 
-    private static bool IsRun(StepEntry entry) => entry.Moves && entry.Count > 1;
+    /// <summary>Whether an entry's rows go to scratch: a tile's tokens within one block do not.</summary>
+    private bool IsRun(StepEntry entry, AttentionState state) => entry.Moves && entry.Count > (Tail(entry, state) + entry.Count <= groupSize ? FlashTile.TreeRows : 1);
+
+    private int Tail(StepEntry entry, AttentionState state) => state.Length(entry.Slot) % groupSize;
 
     private void Round(int firstGroup, int groups, Step step, AttentionState state)
     {
@@ -100,23 +103,23 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
 
         int firstTile = _ints.Count / FlashTile.Ints, place = 0;
         for (int e = 0; e < step.Entries; e++)
-            if (IsRun(step[e])) place = Run(step[e], state, firstGroup, groups, place);
+            if (IsRun(step[e], state)) place = Run(step[e], state, firstGroup, groups, place);
         Places = Math.Max(Places, place);
         _rounds.Add(new FlashRound(one, Range(firstTile, groupSize), trees, firstRun, _runs.Count / FlashRun.Ints - firstRun));
     }
 
     private FlashTileRange Range(int first, int most) => new(first, _ints.Count / FlashTile.Ints - first, most);
 
-    /// <summary>The tiles of single tokens, or of trees.</summary>
+    /// <summary>The tiles of single tokens, or of trees and of a few tokens within one block.</summary>
     private FlashTileRange InSlots(Step step, AttentionState state, bool single)
     {
         int firstTile = _ints.Count / FlashTile.Ints, most = 0, rows = single ? 1 : FlashTile.TreeRows;
         for (int e = 0; e < step.Entries; e++)
         {
             StepEntry entry = step[e];
-            if (entry.Count == 0 || IsRun(entry) || entry.Count == 1 != single) continue;
-            int tail = state.Length(entry.Slot) % groupSize;
-            if (entry.Moves && tail == groupSize - 1) _closing.Add(entry.Slot);
+            if (entry.Count == 0 || IsRun(entry, state) || entry.Count == 1 != single) continue;
+            int tail = Tail(entry, state);
+            if (entry.Moves && tail + entry.Count == groupSize) _closing.Add(entry.Slot);
             for (int row = 0; row < entry.Count; row += rows)
             {
                 int count = Math.Min(rows, entry.Count - row);
@@ -132,7 +135,7 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
     /// <summary>A run's groups from one on, in scratch from a place on; where the next run's may begin.</summary>
     private int Run(StepEntry entry, AttentionState state, int firstGroup, int groups, int place)
     {
-        int tail = state.Length(entry.Slot) % groupSize, from = Math.Max(0, firstGroup * groupSize - tail), to = Math.Min(entry.Count, (firstGroup + groups) * groupSize - tail);
+        int tail = Tail(entry, state), from = Math.Max(0, firstGroup * groupSize - tail), to = Math.Min(entry.Count, (firstGroup + groups) * groupSize - tail);
         if (from >= to) return place;
         place += (Math.Max(window, FlashTerms.Values(window + 1)) + groupSize - 1) / groupSize;
         int before = firstGroup == 0 ? tail : 0, rows = before + to - from, complete = rows / groupSize;
@@ -184,7 +187,7 @@ internal readonly record struct FlashTileRange(int First, int Count, int MostKey
 /// <summary>One round of a step.</summary>
 /// <param name="One">Tiles of entries of one token, all in the first round.</param>
 /// <param name="Runs">Tiles of runs.</param>
-/// <param name="Trees">Tiles of trees, all in the first round.</param>
+/// <param name="Trees">Tiles of trees and of a few tokens, all in the first round.</param>
 /// <param name="FirstRun">The first of its runs among all rounds'.</param>
 /// <param name="RunCount">How many they are.</param>
 internal readonly record struct FlashRound(FlashTileRange One, FlashTileRange Runs, FlashTileRange Trees, int FirstRun, int RunCount);
