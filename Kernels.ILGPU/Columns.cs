@@ -22,9 +22,6 @@ internal interface IColumn<TSelf> where TSelf : unmanaged, IColumn<TSelf>
     /// <summary>x[r] from a row on, <see cref="Tile.Unseen"/> before it.</summary>
     static abstract TSelf From(TSelf x, int row);
 
-    /// <summary>x where it is to be taken, else y.</summary>
-    static abstract TSelf Choose(bool take, TSelf x, TSelf y);
-
     /// <summary>x[r] + y.</summary>
     static abstract TSelf Sum(TSelf x, float y);
 
@@ -55,8 +52,6 @@ internal struct Column1 : IColumn<Column1>
     public static Column1 PlusSeen(Column1 sums, ArrayView<float> tile, int at, float x) => new() { R0 = Tile.PlusSeen(sums.R0, tile[at], x) };
 
     public static Column1 From(Column1 x, int row) => new() { R0 = Utilities.Select(row <= 0, x.R0, Tile.Unseen) };
-
-    public static Column1 Choose(bool take, Column1 x, Column1 y) => new() { R0 = Utilities.Select(take, x.R0, y.R0) };
 
     public static Column1 Sum(Column1 x, float y) => new() { R0 = x.R0 + y };
 
@@ -110,18 +105,6 @@ internal struct Column8 : IColumn<Column8>
         R5 = Utilities.Select(row <= 5, x.R5, Tile.Unseen),
         R6 = Utilities.Select(row <= 6, x.R6, Tile.Unseen),
         R7 = Utilities.Select(row <= 7, x.R7, Tile.Unseen),
-    };
-
-    public static Column8 Choose(bool take, Column8 x, Column8 y) => new()
-    {
-        R0 = Utilities.Select(take, x.R0, y.R0),
-        R1 = Utilities.Select(take, x.R1, y.R1),
-        R2 = Utilities.Select(take, x.R2, y.R2),
-        R3 = Utilities.Select(take, x.R3, y.R3),
-        R4 = Utilities.Select(take, x.R4, y.R4),
-        R5 = Utilities.Select(take, x.R5, y.R5),
-        R6 = Utilities.Select(take, x.R6, y.R6),
-        R7 = Utilities.Select(take, x.R7, y.R7),
     };
 
     /// <summary>scale · x[r] + y[r], rounded once, + z[r].</summary>
@@ -222,14 +205,6 @@ internal struct Column32 : IColumn<Column32>
     };
 
     public static Column32 From(Column32 x, int row) => new() { A = Column8.From(x.A, row), B = Column8.From(x.B, row - 8), C = Column8.From(x.C, row - 16), D = Column8.From(x.D, row - 24) };
-
-    public static Column32 Choose(bool take, Column32 x, Column32 y) => new()
-    {
-        A = Column8.Choose(take, x.A, y.A),
-        B = Column8.Choose(take, x.B, y.B),
-        C = Column8.Choose(take, x.C, y.C),
-        D = Column8.Choose(take, x.D, y.D),
-    };
 
     public static Column32 Sum(Column32 x, float y) => new() { A = Column8.Sum(x.A, y), B = Column8.Sum(x.B, y), C = Column8.Sum(x.C, y), D = Column8.Sum(x.D, y) };
 

@@ -140,8 +140,7 @@ public sealed partial class IlgpuBackend
     }
 
     // In the kernels below the left side of each product, q̂, weights or k̂, is the same for the whole group and is read where it lies. Their barriers keep nothing apart: an OpenCL compiler for
-    // CPUs makes vectors of what lies between two of them. It copies what follows a barrier that may be skipped, so each loop runs at least once; and it computes a loop's last step twice where
-    // its sums are chosen from behind the loop, so that a step which does not count is left out inside it.
+    // CPUs keeps what lives across one in memory, a thread's sums side by side, and so makes vectors of all that leads to them.
 
     // A group a tile, query head and some keys, a thread a key: its local weights for the tile's rows, each dot one chain over the channels. A run's rows do not see the keys behind their own.
     private static void FlashScoreKernel<TColumn, TWeight>(ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile, int mostKeys)
@@ -149,16 +148,10 @@ public sealed partial class IlgpuBackend
     {
         var tile = new FlashTile(tiles, firstTile + Grid.IdxX);
         int head = Grid.IdxY, kv = memory.KeyValueHead(head), firstKey = Grid.IdxZ * Group.DimX, key = firstKey + Group.IdxX, read = Math.Min(key, tile.Keys - 1);
-        int whole = memory.HeadDim - memory.HeadDim % 8, end = firstKey < tile.Keys ? whole : 0, c = 0;
+        int whole = memory.HeadDim - memory.HeadDim % 8, end = firstKey < tile.Keys ? whole : 0;
         long queries = memory.Query(tile.Row, TColumn.Rows, head), keys = memory.Key(tile.Slot, read < tile.Shared ? read : tile.Place + read - tile.Shared, kv);
         TColumn dots = default;
-        do
-        {
-            Group.Barrier();
-            dots = TColumn.Choose(c < whole, Tile.Eight(dots, scratch.Queries, queries + c * TColumn.Rows, TColumn.Rows, memory.Keys, keys + c, 1), dots);
-            c += 8;
-        }
-        while (c < end);
+        for (int c = 0; c < end; c += 8) dots = Tile.Eight(dots, scratch.Queries, queries + c * TColumn.Rows, TColumn.Rows, memory.Keys, keys + c, 1);
         dots = Tile.Few(dots, scratch.Queries, queries + whole * TColumn.Rows, TColumn.Rows, memory.Keys, keys + whole, 1, memory.HeadDim - whole);
         dots = TColumn.Map<TWeight>(dots);
         if (TColumn.Rows == FlashTile.RunRows) dots = TColumn.From(dots, key - tile.Shared);
@@ -170,34 +163,27 @@ public sealed partial class IlgpuBackend
         where TColumn : unmanaged, IColumn<TColumn>
     {
         var tile = new FlashTile(tiles, firstTile + Grid.IdxX);
-        int head = Grid.IdxY, kv = memory.KeyValueHead(head), k = 0;
+        int head = Grid.IdxY, kv = memory.KeyValueHead(head);
         int keys = memory.Local == 0 ? 0 : TColumn.Rows == FlashTile.RunRows ? tile.Keys : tile.Shared - tile.Shared % 8;
         long e = (long)(Grid.IdxZ * Group.DimX) + Group.IdxX, at = memory.Sum(tile.Row, TColumn.Rows, head) + e;
         long weights = memory.Local != 0 ? ((long)Grid.IdxX * memory.QueryHeads + head) * mostKeys * TColumn.Rows : 0;
         TColumn sums = default;
-        do
+        for (int k = 0; k < keys; k += TColumn.Rows == FlashTile.RunRows ? 4 : 8)
         {
-            Group.Barrier();
             long values = memory.Value(tile.Slot, k, kv) + e;
-            TColumn next = TColumn.Rows == FlashTile.RunRows
+            sums = TColumn.Rows == FlashTile.RunRows
                 ? Tile.FourSeen(sums, scratch.Weights, weights + (long)k * TColumn.Rows, TColumn.Rows, memory.Values, values, memory.ValueStride)
                 : Tile.Eight(sums, scratch.Weights, weights + (long)k * TColumn.Rows, TColumn.Rows, memory.Values, values, memory.ValueStride);
-            sums = TColumn.Choose(k < keys, next, sums);
-            k += TColumn.Rows == FlashTile.RunRows ? 4 : 8;
         }
-        while (k < keys);
+
+        Group.Barrier();
         TColumn.Store(sums, scratch.LocalSums, at, memory.ValueDim, uint.MaxValue);
-        int channels = memory.Global != 0 ? memory.HeadDim : 0, whole = channels - channels % 8, c = 0;
+        int channels = memory.Global != 0 ? memory.HeadDim : 0, whole = channels - channels % 8;
         long queries = memory.Query(tile.Row, TColumn.Rows, head), state = memory.Global != 0 ? memory.StateRow(tile.Slot, kv, 0) + e : e;
         sums = default;
-        do
-        {
-            Group.Barrier();
-            sums = TColumn.Choose(c < whole, Tile.Eight(sums, scratch.Queries, queries + c * TColumn.Rows, TColumn.Rows, memory.State, state + (long)c * memory.ValueDim, memory.ValueDim), sums);
-            c += 8;
-        }
-        while (c < whole);
+        for (int c = 0; c < whole; c += 8) sums = Tile.Eight(sums, scratch.Queries, queries + c * TColumn.Rows, TColumn.Rows, memory.State, state + (long)c * memory.ValueDim, memory.ValueDim);
         sums = Tile.Few(sums, scratch.Queries, queries + whole * TColumn.Rows, TColumn.Rows, memory.State, state + (long)whole * memory.ValueDim, memory.ValueDim, channels - whole);
+        Group.Barrier();
         TColumn.Store(sums, scratch.GlobalSums, at, memory.ValueDim, uint.MaxValue);
     }
 
@@ -251,16 +237,9 @@ public sealed partial class IlgpuBackend
         do
         {
             long keys = memory.Key(place + group, 0, kv) + c, values = memory.Value(place + group, 0, kv) + e;
-            int p = 0;
-            do
-            {
-                Group.Barrier();
-                Column32 next = Tile.Eight(sums, memory.Keys, keys + (long)p * memory.KeyStride, memory.KeyStride, memory.Values, values + (long)p * memory.ValueStride, memory.ValueStride);
-                sums = Column32.Choose(p < whole, next, sums);
-                p += 8;
-            }
-            while (p < whole);
-            sums = Tile.Few(sums, memory.Keys, keys + (long)p * memory.KeyStride, memory.KeyStride, memory.Values, values + (long)p * memory.ValueStride, memory.ValueStride, memory.GroupSize - p);
+            for (int p = 0; p < whole; p += 8) sums = Tile.Eight(sums, memory.Keys, keys + (long)p * memory.KeyStride, memory.KeyStride, memory.Values, values + (long)p * memory.ValueStride, memory.ValueStride);
+            sums = Tile.Few(sums, memory.Keys, keys + (long)whole * memory.KeyStride, memory.KeyStride, memory.Values, values + (long)whole * memory.ValueStride, memory.ValueStride, memory.GroupSize - whole);
+            Group.Barrier();
             group++;
             Column32.Store(sums, memory.State, memory.StateRow(ints > 1 ? place + group : place, kv, c) + e, memory.ValueDim, group <= complete ? own : 0);
         }

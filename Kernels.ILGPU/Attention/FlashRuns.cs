@@ -51,7 +51,7 @@ public sealed partial class IlgpuBackend
         Column8 conv = default;
         do
         {
-            Group.Barrier();
+            Group.Barrier();                                // OpenCL compilers for CPUs copy what follows a barrier that may be skipped: this one never is
             conv = Tile.FourSeen(conv, terms.Strips, taps + read * FlashTile.StripRows, FlashTile.StripRows, memory.Values, own - (long)read * memory.ValueStride, -memory.ValueStride);
             conv = Tile.FourSeen(
                 conv, terms.Strips, taps + (read + 4) * FlashTile.StripRows, FlashTile.StripRows, memory.Values, own - (read + 4L) * memory.ValueStride, -memory.ValueStride);
