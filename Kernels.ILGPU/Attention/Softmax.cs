@@ -38,7 +38,7 @@ public sealed partial class IlgpuBackend
         for (int first = 0; first < step.Tokens; first += atOnce)
         {
             int rows = Math.Min(atOnce, step.Tokens - first) * spec.QueryHeads;
-            Load(ref _softmaxPart, SoftmaxPartKernel)(Stream, new(new Index3D(rows, parts, 1), new Index3D(threads, 1, 1)), query, view, shape, scratch, first);
+            Load(ref _softmaxPart, SoftmaxPartKernel)(Stream, Groups(rows, parts, 1, threads), query, view, shape, scratch, first);
             Load(ref _softmaxMerge, SoftmaxMergeKernel)(Stream, Threads((long)rows * spec.ValueDim), to, view, shape, scratch, first, parts);
         }
     }
