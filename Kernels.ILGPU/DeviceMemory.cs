@@ -100,7 +100,7 @@ internal sealed class DeviceMemory(string name, Accelerator accelerator)
             }
             catch (Exception e) when (IsOutOfMemory(e))
             {
-                cause = e;
+                cause = backend.Failed(e);                  // it may be earlier work that had no memory
                 memory?.Dispose();
                 memory = null;
             }

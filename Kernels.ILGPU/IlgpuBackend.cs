@@ -121,9 +121,15 @@ public sealed partial class IlgpuBackend : KernelBackend
     }
 
     /// <summary>The exception to throw for an error of the device: out of memory leaves the backend usable, anything else does not.</summary>
-    internal Exception Failed(Exception e) => DeviceMemory.IsOutOfMemory(e)
-        ? new OutOfDeviceMemoryException($"{Name}: no memory for the work queued, free {Memory.Free} of {Memory.Total}", e)
-        : Fault(e);
+    internal Exception Failed(Exception e)
+    {
+        if (!DeviceMemory.IsOutOfMemory(e)) return Fault(e);
+        Losses++;
+        return new OutOfDeviceMemoryException($"{Name}: no memory for the work queued, free {Memory.Free} of {Memory.Total}", e);
+    }
+
+    /// <summary>How often the device was out of memory for work, which may have been queued long before: what it was to write is not there.</summary>
+    internal long Losses { get; private set; }
 
     /// <inheritdoc/>
     protected override string DescribeCore(AttentionSpec spec)

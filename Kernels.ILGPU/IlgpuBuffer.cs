@@ -12,6 +12,7 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     private readonly MemoryBuffer _memory;
     private readonly DeviceMemory? _owner;                  // null: somebody else's
     private bool _disposed;
+    private long _losses;                                   // as many as there were when its integers were noted
 
     /// <summary>Allocates zeroed memory.</summary>
     public IlgpuBuffer(IlgpuBackend backend, long bytes) : base(backend, bytes)
@@ -40,11 +41,15 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     /// <inheritdoc/>
     public override bool IsDisposed => _disposed;
 
-    /// <summary>What is known of its integers. Whatever writes them says so (<see cref="IlgpuBackend"/>); of somebody else's memory nothing is ever known.</summary>
+    /// <summary>What is known of its integers. Whatever writes them says so (<see cref="IlgpuBackend"/>); of somebody else's memory nothing is ever known, and nothing any more once queued work was lost.</summary>
     public IntegerBounds Integers
     {
-        get;
-        set => field = _owner is null ? default : value;
+        get => _losses == _backend.Losses ? field : default;
+        set
+        {
+            field = _owner is null ? default : value;
+            _losses = _backend.Losses;
+        }
     }
 
     /// <summary>The device's handle: an address, or a <c>cl_mem</c>.</summary>

@@ -96,6 +96,19 @@ public sealed partial class IlgpuBackend
             : throw new NotSupportedException($"an op of {rows} rows of {columns}: at most {MostThreads / threads} rows of {MostThreads} are launched at once");
     }
 
+    /// <summary>The groups of a launch that cuts its work along several axes.</summary>
+    /// <param name="x">Groups on the first axis, whose threads are counted in 32 bits.</param>
+    /// <param name="y">Groups on the second axis, of which CUDA takes 65,535.</param>
+    /// <param name="z">Groups on the third, as on the second.</param>
+    /// <param name="threads">Threads of a group, all on the first axis.</param>
+    private KernelConfig Groups(long x, long y, long z, int threads)
+    {
+        (int mostX, int mostY, int mostZ) = (MostThreads / threads, Accelerator.MaxGridSize.Y, Accelerator.MaxGridSize.Z);
+        return x <= mostX && y <= mostY && z <= mostZ
+            ? new KernelConfig(new Index3D((int)x, (int)y, (int)z), new Index3D(threads, 1, 1))
+            : throw new NotSupportedException($"{Name}: a launch of {x} x {y} x {z} groups of {threads}: at most {mostX} x {mostY} x {mostZ} are launched at once; give it fewer rows");
+    }
+
     // One thread an element.
     private static void WidenBFloat16Kernel(Index1D index, ArrayView<ushort> from, long stride, ArrayView<float> to, int rowLength) =>
         to[index] = Numbers.FromBFloat16(from[index / rowLength * stride + index % rowLength]);

@@ -18,14 +18,13 @@ internal readonly record struct IntegerBounds(long First, long Count, int Smalle
     /// <summary>True where all of a part are known to be indices below a count.</summary>
     public bool AreIndices(long first, long count, int below) => Covers(first, count) && Smallest >= 0 && Largest < below;
 
-    /// <summary>What is known after a part was overwritten.</summary>
+    /// <summary>What is known after a part was overwritten: of the part alone where all of it is new, so that bounds fall again where numbers do; what lies around it is forgotten.</summary>
     /// <param name="part">The part and its new numbers' bounds.</param>
-    /// <param name="whole">True where every number from its first to its last one is new.</param>
+    /// <param name="whole">True where every number from its first to its last one is new; false: those between are as they were.</param>
     public IntegerBounds Overwritten(IntegerBounds part, bool whole)
     {
-        if (whole && part.First <= First && part.First + part.Count >= First + Count) return part;
-        if (Covers(part.First, part.Count)) return this with { Smallest = Math.Min(Smallest, part.Smallest), Largest = Math.Max(Largest, part.Largest) };
-        return whole ? part : default;
+        if (whole) return part;
+        return Covers(part.First, part.Count) ? this with { Smallest = Math.Min(Smallest, part.Smallest), Largest = Math.Max(Largest, part.Largest) } : default;
     }
 
     private bool Covers(long first, long count) => Count > 0 && first >= First && first + count <= First + Count;

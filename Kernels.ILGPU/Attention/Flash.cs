@@ -68,26 +68,25 @@ public sealed partial class IlgpuBackend
         AttentionSpec spec = call.Spec;
         int lanes = ValueLanes(spec.ValueDim), keyLanes = Math.Min(KeyLanes, Accelerator.MaxNumThreadsPerGroup);
         (int atOnce, int keys, long weights) = FlashPortion(spec, range, TColumn.Rows);
-        var group = new Index3D(lanes, 1, 1);
         var rows = new FlashRows(TColumn.Rows, keys);
         FlashScratch scratch = call.Scratch.With(_flash.Weights(this, weights));
         for (int first = 0; first < range.Count; first += atOnce)
         {
             int count = Math.Min(atOnce, range.Count - first), tile = range.First + first;
-            var scores = new KernelConfig(new Index3D(count, spec.QueryHeads, keys / keyLanes), new Index3D(keyLanes, 1, 1));
+            KernelConfig scores = Groups(count, spec.QueryHeads, keys / keyLanes, keyLanes);
             if (spec.Local == LocalKind.Relu2) Load(ref size.Score, FlashScoreKernel<TColumn, Relu2Weight>)(Stream, scores, call.Tiles, call.Memory, scratch, tile, rows.MostKeys);
             else if (spec.Local != LocalKind.None) Load(ref size.ScoreYoso, FlashScoreKernel<TColumn, YosoWeight>)(Stream, scores, call.Tiles, call.Memory, scratch, tile, rows.MostKeys);
             Load(ref size.Share, FlashShareKernel<TColumn>)(
-                Stream, new(new Index3D(count, spec.QueryHeads, spec.ValueDim / lanes), group), call.Tiles, call.Memory, scratch, tile, rows.MostKeys);
+                Stream, Groups(count, spec.QueryHeads, spec.ValueDim / lanes, lanes), call.Tiles, call.Memory, scratch, tile, rows.MostKeys);
             if (TColumn.Rows == FlashTile.RunRows)
             {
                 Load(ref _flash.Strip, FlashStripKernel)(
-                    Stream, new(new Index3D(count * FlashTile.Strips, spec.QueryHeads, spec.ValueDim / lanes), group), call.Output, call.Terms, call.Tiles, call.Memory, scratch, tile);
+                    Stream, Groups((long)count * FlashTile.Strips, spec.QueryHeads, spec.ValueDim / lanes, lanes), call.Output, call.Terms, call.Tiles, call.Memory, scratch, tile);
             }
             else
             {
                 Load(ref _flash.Node, FlashNodeKernel)(
-                    Stream, new(new Index3D(count * TColumn.Rows, spec.QueryHeads, spec.ValueDim / lanes), group), call.Output, call.Terms, call.Step, call.Tiles, call.Memory, scratch, tile, rows);
+                    Stream, Groups((long)count * TColumn.Rows, spec.QueryHeads, spec.ValueDim / lanes, lanes), call.Output, call.Terms, call.Step, call.Tiles, call.Memory, scratch, tile, rows);
             }
         }
     }
@@ -110,7 +109,7 @@ public sealed partial class IlgpuBackend
     private KernelConfig CloseGrid(AttentionSpec spec, int count)
     {
         int lanes = ValueLanes(spec.ValueDim);
-        return new(new Index3D(count, spec.KeyValueHeads * ((spec.HeadDim + 31) / 32), spec.ValueDim / lanes), new Index3D(lanes, 1, 1));
+        return Groups(count, (long)spec.KeyValueHeads * ((spec.HeadDim + 31) / 32), spec.ValueDim / lanes, lanes);
     }
 
     // One thread a head's vector of a tile's row: q̂ to its tile, k̂ and v at their places.

@@ -8,7 +8,7 @@ namespace Treeline.Kernels.ILGPU;
 public sealed partial class IlgpuBackend
 {
     private void Cross(in FlashCall call, ArrayView<int> nodes, int count) => Load(ref _flash.Crossing, FlashCrossingKernel)(
-        Stream, new(new Index3D(count, call.Spec.QueryHeads, 1), new Index3D(RowGroup.Size, 1, 1)), nodes, call.Output, call.Terms, call.Step, call.Memory, call.Scratch);
+        Stream, Groups(count, call.Spec.QueryHeads, 1, RowGroup.Size), nodes, call.Output, call.Terms, call.Step, call.Memory, call.Scratch);
 
     // A group a node and query head. S past the completed groups of its path is built again for it, channel by channel: one chain from the old S through the path's rows, the same bits as S moved there.
     private static void FlashCrossingKernel(ArrayView<int> nodes, Rows output, FlashTerms terms, StepView step, FlashMemory memory, FlashScratch scratch)

@@ -34,6 +34,7 @@ public sealed partial class IlgpuBackend
         long weights = 1;
         foreach (FlashRound round in tiles.Rounds)
         {
+            if (round.RunCount > 0) MoveGrid(layer.Spec, round.RunCount);       // more than are launched at once are refused while nothing has been written
             weights = Math.Max(weights, FlashPortion(layer.Spec, round.One, 1).Weights);
             weights = Math.Max(weights, FlashPortion(layer.Spec, round.Runs, FlashTile.RunRows).Weights);
             weights = Math.Max(weights, FlashPortion(layer.Spec, round.Trees, FlashTile.TreeRows).Weights);
@@ -46,9 +47,10 @@ public sealed partial class IlgpuBackend
     private (int AtOnce, int Keys, long Weights) FlashPortion(AttentionSpec spec, FlashTileRange range, int rows)
     {
         int lanes = Math.Min(KeyLanes, Accelerator.MaxNumThreadsPerGroup), keys = (range.MostKeys + lanes - 1) / lanes * lanes;
-        if (spec.Local == LocalKind.None || range.Count == 0) return (range.Count, keys, 8 * rows);        // without weights eight keys' are read all the same
+        int most = Math.Min(range.Count, MostThreads / (rows * ValueLanes(spec.ValueDim)));
+        if (spec.Local == LocalKind.None || range.Count == 0) return (most, keys, 8 * rows);               // without weights eight keys' are read all the same
         long weights = (long)keys * spec.QueryHeads * rows;
-        int atOnce = (int)Math.Clamp(MostWeights / weights, 1, range.Count);
+        int atOnce = (int)Math.Clamp(MostWeights / weights, 1, most);
         return (atOnce, keys, atOnce * weights);
     }
 }

@@ -8,9 +8,13 @@ public sealed partial class IlgpuBackend
     /// <summary>Brings what the slots of some runs hold to scratch, or from there what they are to hold.</summary>
     private void Move(AttentionSpec spec, ArrayView<int> runs, int count, FlashMemory memory, FlashMemory scratch, bool begins)
     {
-        int channels = Math.Max(memory.KeyStride, memory.ValueStride), lanes = Lanes(channels);
-        var grid = new Index3D(memory.Window + spec.GroupSize + (spec.Global ? spec.HeadDim : 0), count, (channels + lanes - 1) / lanes);
-        Load(ref _flash.Move, FlashMoveKernel)(Stream, new(grid, new Index3D(lanes, 1, 1)), runs, memory, scratch, begins ? 1 : 0);
+        Load(ref _flash.Move, FlashMoveKernel)(Stream, MoveGrid(spec, count), runs, memory, scratch, begins ? 1 : 0);
+    }
+
+    private KernelConfig MoveGrid(AttentionSpec spec, int count)
+    {
+        int channels = spec.KeyValueHeads * Math.Max(spec.HeadDim, spec.ValueDim), lanes = Lanes(channels);
+        return Groups(Math.Max(0L, spec.ConvTaps - 1) + spec.GroupSize + (spec.Global ? spec.HeadDim : 0), count, (channels + lanes - 1) / lanes, lanes);
     }
 
     // A group one row of a run and its lanes' channels: of the window and the begun block, then of S.

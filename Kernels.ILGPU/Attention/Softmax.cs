@@ -33,22 +33,22 @@ public sealed partial class IlgpuBackend
         Load(ref _softmaxStore, SoftmaxStoreKernel)(
             Stream, Threads((long)step.Tokens * channels), Floats(inputs.Key, 1), Floats(inputs.Value, 2), view, shape);
         int parts = Parts(LongestPath(step, state.Owner)), threads = Math.Min(SoftmaxBlock, Accelerator.MaxNumThreadsPerGroup);
-        (ArrayView<float> scratch, int atOnce) = SoftmaxReserve(memory, step);
+        ArrayView<float> scratch = SoftmaxReserve(memory, step);
+        int atOnce = (int)Math.Min(step.Tokens, scratch.Length / (spec.QueryHeads * shape.Part(1, parts, 0)));
         Rows query = Floats(inputs.Query, 0), to = Output(output);
         for (int first = 0; first < step.Tokens; first += atOnce)
         {
             int rows = Math.Min(atOnce, step.Tokens - first) * spec.QueryHeads;
-            Load(ref _softmaxPart, SoftmaxPartKernel)(Stream, new(new Index3D(rows, parts, 1), new Index3D(threads, 1, 1)), query, view, shape, scratch, first);
+            Load(ref _softmaxPart, SoftmaxPartKernel)(Stream, Groups(rows, parts, 1, threads), query, view, shape, scratch, first);
             Load(ref _softmaxMerge, SoftmaxMergeKernel)(Stream, Threads((long)rows * spec.ValueDim), to, view, shape, scratch, first, parts);
         }
     }
 
-    /// <summary>Takes the scratch memory of a step, and says how many tokens one launch takes with it. There is room for the state's capacity, so that it does not grow with the sequence.</summary>
-    internal (ArrayView<float> Scratch, int AtOnce) SoftmaxReserve(IlgpuSoftmaxLayer layer, Step step)
+    /// <summary>Takes the scratch memory of a step: for one token at the state's capacity at least, so that it does not grow with the sequence; a shorter one leaves room for more tokens in a launch.</summary>
+    internal ArrayView<float> SoftmaxReserve(IlgpuSoftmaxLayer layer, Step step)
     {
         long perToken = layer.Spec.QueryHeads * layer.Memory.Part(1, Parts(layer.Owner.Capacity), 0);
-        int atOnce = (int)Math.Clamp(MostSoftmaxParts / perToken, 1, step.Tokens);
-        return ((_softmaxParts ??= new DeviceArray<float>(this)).Reserve(atOnce * perToken), atOnce);
+        return (_softmaxParts ??= new DeviceArray<float>(this)).Reserve(Math.Max(perToken, Math.Min(MostSoftmaxParts, step.Tokens * perToken)));
     }
 
     /// <summary>Parts of so many positions.</summary>

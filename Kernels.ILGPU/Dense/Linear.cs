@@ -20,27 +20,31 @@ public sealed partial class IlgpuBackend
         ArgumentNullException.ThrowIfNull(output);
         if (output.Count == 0) return;
         var packed = (IlgpuWeightMatrix)weight;
-        Rows x = Floats(input, 0), y = Output(output), b = bias is null ? x : Floats(bias, 1);     // without a bias it is not read
         var shape = new LinearShape(input.Rows, weight.Inputs, weight.Outputs, bias is null ? 0 : 1);
+        KernelConfig grid = LinearGrid(shape, weight.Form == WeightForm.InPlace ? 1 : LinearRows(shape));      // refused before a narrow input is widened
+        Rows x = Floats(input, 0), y = Output(output), b = bias is null ? x : Floats(bias, 1);     // without a bias it is not read
         ArrayView<float> scales = packed.Scales.Length > 0 ? packed.Scales : x.Data;               // without scales they are not read
         switch (weight.Form)
         {
-            case WeightForm.InPlace: MultiplyInPlace(x, packed.InPlace!, b, y, shape); break;
-            case WeightForm.BFloat16: Multiply<ushort, BFloat16Weight>(_linearBFloat16, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
-            case WeightForm.Float16: Multiply<ushort, Float16Weight>(_linearFloat16, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
-            case WeightForm.Int8: Multiply<byte, Int8Weight>(_linearInt8, x, packed.Data, scales, b, y, shape); break;
-            case WeightForm.Int4: Multiply<byte, Int4Weight>(_linearInt4, x, packed.Data, scales, b, y, shape); break;
+            case WeightForm.InPlace: MultiplyInPlace(grid, x, packed.InPlace!, b, y, shape); break;
+            case WeightForm.BFloat16: Multiply<ushort, BFloat16Weight>(_linearBFloat16, grid, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
+            case WeightForm.Float16: Multiply<ushort, Float16Weight>(_linearFloat16, grid, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
+            case WeightForm.Int8: Multiply<byte, Int8Weight>(_linearInt8, grid, x, packed.Data, scales, b, y, shape); break;
+            case WeightForm.Int4: Multiply<byte, Int4Weight>(_linearInt4, grid, x, packed.Data, scales, b, y, shape); break;
             case WeightForm.Float32 when _cuBlas is not null && CuBlasProduct.Takes(shape, x, y): MultiplyByCuBlas(x, packed.Data.Cast<float>(), b, y, shape); break;
-            default: Multiply<float, Float32Weight>(_linear, x, packed.Data.Cast<float>(), scales, b, y, shape); break;
+            default: Multiply<float, Float32Weight>(_linear, grid, x, packed.Data.Cast<float>(), scales, b, y, shape); break;
         }
     }
 
-    private void Multiply<T, TStored>(LinearKernels<T> kernels, Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)
+    private void Multiply<T, TStored>(LinearKernels<T> kernels, KernelConfig grid, Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)
         where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
-        if (shape.Rows == 1) Load(ref kernels.One, LinearKernel<Column1, T, TStored>)(Stream, LinearGrid(shape, 1), input, weight, scales, bias, output, shape);
-        else if (shape.Rows <= 8) Load(ref kernels.Few, LinearKernel<Column8, T, TStored>)(Stream, LinearGrid(shape, 8), input, weight, scales, bias, output, shape);
-        else Load(ref kernels.Many, LinearKernel<Column32, T, TStored>)(Stream, LinearGrid(shape, 32), input, weight, scales, bias, output, shape);
+        switch (LinearRows(shape))
+        {
+            case 1: Load(ref kernels.One, LinearKernel<Column1, T, TStored>)(Stream, grid, input, weight, scales, bias, output, shape); break;
+            case 8: Load(ref kernels.Few, LinearKernel<Column8, T, TStored>)(Stream, grid, input, weight, scales, bias, output, shape); break;
+            default: Load(ref kernels.Many, LinearKernel<Column32, T, TStored>)(Stream, grid, input, weight, scales, bias, output, shape); break;
+        }
     }
 
     // The bias lies in the output before the product is added to it: the library has no bias of its own.
@@ -57,23 +61,25 @@ public sealed partial class IlgpuBackend
         }
     }
 
-    private void MultiplyInPlace(Rows input, DeviceTensor weight, Rows bias, Rows output, LinearShape shape)
+    private void MultiplyInPlace(KernelConfig grid, Rows input, DeviceTensor weight, Rows bias, Rows output, LinearShape shape)
     {
-        KernelConfig grid = LinearGrid(shape, 1);
         long stride = weight.RowStride;
         if (weight.Type == ElementType.Float32) Load(ref _linearInPlace, LinearInPlaceKernel<float, Float32Weight>)(Stream, grid, input, Elements<float>(weight), stride, bias, output, shape);
         else if (weight.Type == ElementType.BFloat16) Load(ref _linearInPlaceBFloat16, LinearInPlaceKernel<ushort, BFloat16Weight>)(Stream, grid, input, Elements<ushort>(weight), stride, bias, output, shape);
         else Load(ref _linearInPlaceFloat16, LinearInPlaceKernel<ushort, Float16Weight>)(Stream, grid, input, Elements<ushort>(weight), stride, bias, output, shape);
     }
 
+    /// <summary>Rows of a tile of a packed product.</summary>
+    private static int LinearRows(LinearShape shape) => shape.Rows == 1 ? 1 : shape.Rows <= 8 ? 8 : 32;
+
     private KernelConfig LinearGrid(LinearShape shape, int rows)
     {
         int lanes = Lanes(shape.Outputs);
-        return new(new Index3D((shape.Rows + rows - 1) / rows, (shape.Outputs + lanes - 1) / lanes, 1), new Index3D(lanes, 1, 1));      // CUDA takes 65,535 groups on the second axis
+        return Groups(((long)shape.Rows + rows - 1) / rows, ((long)shape.Outputs + lanes - 1) / lanes, 1, lanes);
     }
 
     /// <summary>Threads of a group whose lanes run over channels: whole warps, as many as the channels need, no more than the device takes.</summary>
-    private int Lanes(int channels) => Math.Min(Math.Min(256, Accelerator.MaxNumThreadsPerGroup), (channels + 31) / 32 * 32);
+    private int Lanes(int channels) => (int)Math.Min(Math.Min(256, Accelerator.MaxNumThreadsPerGroup), (channels + 31L) / 32 * 32);
 
     // A group a tile of rows and its lanes' outputs, a thread an output: neighbouring outputs lie side by side in the weight. Each output is one chain over the inputs in order, the bias last.
     private static void LinearKernel<TColumn, T, TStored>(Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using ILGPU.Runtime.OpenCL;
 using Treeline.Kernels;
 using Treeline.Kernels.ILGPU;
 using Treeline.Tests.Harness;
@@ -38,6 +39,61 @@ public class IlgpuIdsTests
         backend.Synchronize();
         TimeSpan rest = Stopwatch.GetElapsedTime(start) - queued;
         Assert.True(queued < rest, $"to queue took {queued}, to wait then {rest}");
+    }
+
+    // A batch or a tree shrinks: what lay beyond it no longer counts.
+    [Theory, MemberData(nameof(Asynchronous))]
+    public void Fewer_and_smaller_ids_wait_for_nothing_either(string name)
+    {
+        using var rig = new OpRig(IlgpuDevices.Open(name));
+        var backend = (IlgpuBackend)rig.Backend;
+        DeviceTensor table = rig.Upload(Argument.Random(1, ElementType.Float32, 0, TableRows, 3)), rows = rig.Output(0, 4, 3), ids = rig.Upload(0, 1, 2, 6), busy = rig.Upload(1);
+        backend.Embedding(table, ids, rows);                // the kernel is compiled
+        backend.Write<int>(ids.First(3), [1, 2, 0]);
+        Embed(3);
+        backend.Write<int>(ids.Slice(0, 2, 2), [0, 0]);
+        Embed(1, from: 2);
+        backend.Write<int>(ids.First(1), [0]);
+        Embed(1);
+
+        void Embed(int count, int from = 0)
+        {
+            SlowKernel.Launch(backend, ((IlgpuBuffer)busy.Buffer).View.Cast<int>());
+            long start = Stopwatch.GetTimestamp();
+            backend.Embedding(table.First(count), ids.Slice(0, from, count), rows.First(count));
+            TimeSpan queued = Stopwatch.GetElapsedTime(start);
+            backend.Synchronize();
+            TimeSpan rest = Stopwatch.GetElapsedTime(start) - queued;
+            Assert.True(queued < rest, $"{count} from {from}: to queue took {queued}, to wait then {rest}");
+        }
+    }
+
+    [Theory, MemberData(nameof(Devices))]
+    public void What_lost_work_was_to_write_is_not_taken_for_written(string name)
+    {
+        using var rig = new OpRig(IlgpuDevices.Open(name));
+        var backend = (IlgpuBackend)rig.Backend;
+        DeviceTensor table = rig.Upload(Argument.Random(1, ElementType.Float32, 0, TableRows, 3)), rows = rig.Output(0, 1, 3), ids = rig.Upload(0), logits = rig.Upload(Argument.Random(2, ElementType.Float32, 0, 1, TableRows));
+        backend.ArgMax(logits, ids);
+        ((IlgpuBuffer)ids.Buffer).Write(0, BitConverter.GetBytes(TableRows));       // as if the kernel had not run
+        Assert.IsType<OutOfDeviceMemoryException>(backend.Failed(new CLException(CLError.CL_MEM_OBJECT_ALLOCATION_FAILURE)));
+        Assert.Equal("ids: expected 0 to 6, got 7 (Parameter 'ids')", Assert.Throws<ArgumentException>(() => backend.Embedding(table, ids, rows)).Message);
+        backend.ArgMax(logits, ids);
+        backend.Embedding(table, ids, rows);
+    }
+
+    [Fact]
+    public void Bounds_are_of_what_was_written_last()
+    {
+        IntegerBounds known = new(10, 4, 0, 9);
+        foreach ((int first, int count, int largest) in ((int, int, int)[])[(10, 4, 3), (10, 1, 3), (11, 2, 3), (8, 8, 3), (9, 3, 3), (13, 3, 3), (20, 2, 3), (11, 2, 20)])
+            Assert.Equal(new(first, count, 1, largest), known.Overwritten(new(first, count, 1, largest), whole: true));
+        // With gaps: what lies in them is as it was, and known only where all of it was.
+        Assert.Equal(known, known.Overwritten(new(10, 4, 1, 3), whole: false));
+        Assert.Equal(new(10, 4, -1, 20), known.Overwritten(new(11, 3, -1, 20), whole: false));
+        foreach ((int first, int count) in ((int, int)[])[(9, 5), (10, 5), (9, 3), (20, 2)]) Assert.Equal(default, known.Overwritten(new(first, count, 1, 3), whole: false));
+        Assert.Equal(default, default(IntegerBounds).Overwritten(new(0, 3, 1, 3), whole: false));
+        Assert.False(default(IntegerBounds).AreIndices(0, 1, int.MaxValue));
     }
 
     [Theory, MemberData(nameof(Devices))]

@@ -40,6 +40,54 @@ public class IlgpuLimitTests
         }
     }
 
+    // Products are cut into tiles of 32 rows, in place into single ones, by up to 256 outputs. Input, output and the weight in place are one row that is all of them.
+    [Theory, MemberData(nameof(Names))]
+    public void A_product_of_more_than_is_launched_at_once_is_refused_before_any_launch(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        const int Outputs = 256;
+        int lanes = Math.Min(Outputs, backend.Accelerator.MaxNumThreadsPerGroup), most = int.MaxValue - ushort.MaxValue;
+        using DeviceTensor inputRow = backend.Allocate(ElementType.Float32, 1), narrowRow = backend.Allocate(ElementType.BFloat16, 1), outputRow = backend.Allocate(ElementType.Float32, Outputs);
+        using DeviceTensor numbers = backend.Allocate(ElementType.Float32, Outputs, 1);
+        foreach (WeightForm form in (WeightForm[])[WeightForm.Float32, WeightForm.BFloat16, WeightForm.Float16, WeightForm.Int8, WeightForm.Int4, WeightForm.InPlace])
+        {
+            using WeightMatrix weight = backend.Pack(numbers, form);
+            int tile = form == WeightForm.InPlace ? 1 : 32;
+            // The first that is too many; as many as the lanes multiply to 2^32; the last there is.
+            foreach (long rows in (long[])[(most / lanes * (long)tile) + 1, (1L << 32) / lanes * tile, int.MaxValue])
+            {
+                if (rows > int.MaxValue || (rows + tile - 1) / tile <= most / lanes) continue;
+                Refused(inputRow, ElementType.Float32, weight, (int)rows, $"{name}: a launch of {(rows + tile - 1) / tile} x {Outputs / lanes} x 1 groups of {lanes}: at most {most / lanes} x ");
+                Refused(narrowRow, ElementType.BFloat16, weight, (int)rows, "at most ");
+            }
+        }
+
+        void Refused(DeviceTensor row, ElementType type, WeightMatrix weight, int rows, string why)
+        {
+            using DeviceTensor input = backend.Wrap(((IlgpuBuffer)row.Buffer).Handle, type, [rows, 1], [0, 1]);
+            using DeviceTensor output = backend.Wrap(((IlgpuBuffer)outputRow.Buffer).Handle, ElementType.Float32, [rows, Outputs], [0, 1]);
+            (long launches, long allocations) = (backend.Launches, backend.Memory.Allocations);
+            Assert.Contains(why, Assert.Throws<NotSupportedException>(() => backend.Linear(input, weight, null, output)).Message, StringComparison.Ordinal);
+            Assert.Equal((launches, allocations), (backend.Launches, backend.Memory.Allocations));
+        }
+    }
+
+    // CUDA takes 65,535 groups on an axis that is not the first; the outputs lie there.
+    [Theory, MemberData(nameof(Names))]
+    public void Nor_are_more_outputs_taken_than_the_second_axis_has_groups_for(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        int lanes = Math.Min(256, backend.Accelerator.MaxNumThreadsPerGroup);
+        long outputs = ((long)backend.Accelerator.MaxGridSize.Y * lanes) + 1;
+        if (outputs > int.MaxValue) Assert.Skip($"{name} takes {backend.Accelerator.MaxGridSize.Y} groups on the second axis");
+        using DeviceTensor one = backend.Upload<float>([2], 1), input = backend.Upload<float>([3], 1, 1), output = backend.Allocate(ElementType.Float32, 1, (int)outputs);
+        using DeviceTensor numbers = backend.Wrap(((IlgpuBuffer)one.Buffer).Handle, ElementType.Float32, [(int)outputs, 1], [0, 1]);
+        using WeightMatrix weight = backend.Pack(numbers, WeightForm.InPlace);
+        long launches = backend.Launches;
+        Assert.Contains($": at most {(int.MaxValue - ushort.MaxValue) / lanes} x {backend.Accelerator.MaxGridSize.Y} x ", Assert.Throws<NotSupportedException>(() => backend.Linear(input, weight, null, output)).Message, StringComparison.Ordinal);
+        Assert.Equal(launches, backend.Launches);
+    }
+
     [Theory, MemberData(nameof(Cases))]
     public void No_rows_launch_nothing(string name, string op)
     {

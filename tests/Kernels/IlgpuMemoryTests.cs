@@ -167,6 +167,26 @@ public class IlgpuMemoryTests
         Assert.Equal(before, rig.Snapshot(0));
     }
 
+    // Of a capacity of a million positions a token's parts would fill more than a hundredth of the scratch memory; of the positions that there are they fill next to nothing.
+    [Theory, MemberData(nameof(Asynchronous))]
+    public void Softmax_scratch_follows_the_capacity_and_its_launches_the_length(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        AttentionSpec spec = AttentionSpec.Softmax(64, 1, 1);
+        using var large = new AttentionRig(backend, [spec], slots: 1, capacity: 1 << 20);
+        using var small = new AttentionRig(backend, [spec], slots: 1, capacity: 2048);
+        var random = new Random(3);
+        for (int i = 0; i < 6; i++)                         // past 1,024 positions, where a second part begins
+        {
+            Feed feed = Feed.Advance(0, Tokens.Random(random, spec, 200));
+            (long launches, long allocations) = (backend.Launches, backend.Memory.Allocations);
+            double[] got = large.Run(feed)[0];
+            Assert.Equal(3, backend.Launches - launches);
+            if (i > 0) Assert.Equal(4, backend.Memory.Allocations - allocations);       // the rig's own tensors
+            Close.SameBits(got, small.Run(feed)[0], "the other capacity");
+        }
+    }
+
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static void Drop(IlgpuBackend backend) => backend.Allocate(ElementType.UInt8, 200, MiB);
 
