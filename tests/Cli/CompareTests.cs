@@ -22,7 +22,7 @@ public class CompareTests
     public void Every_op_of_the_contract_is_compared()
     {
         // What is not an op: memory, states, descriptions.
-        string[] frame = ["Allocate", "Wrap", "Write", "Read", "Synchronize", "Supports", "Prepare", "CreateState", "Commit", "Describe", "Pack"];
+        string[] frame = ["Allocate", "Wrap", "Write", "Read", "Synchronize", "Supports", "Prepare", "CreateState", "Reserve", "Commit", "Describe", "Pack"];
         IEnumerable<string> ops = typeof(KernelBackend).GetMethods(BindingFlags.Instance | BindingFlags.NonPublic | BindingFlags.DeclaredOnly)
             .Where(method => method.IsVirtual && method.Name.EndsWith("Core", StringComparison.Ordinal)).Select(method => method.Name[..^"Core".Length]);
         Assert.Equal(ops.Except(frame).Distinct().Order(StringComparer.Ordinal), OpCase.All.Select(op => op.Op).Distinct().Order(StringComparer.Ordinal));
