@@ -20,11 +20,17 @@ public sealed partial class IlgpuBackend
     internal static ArrayView<T> Elements<T>(DeviceTensor tensor) where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(tensor);
-        long extent = Extent(tensor);
-        var buffer = (IlgpuBuffer)tensor.Buffer;
-        if (tensor.Offset > int.MaxValue && buffer.IsOpenCL)
-            throw new NotSupportedException($"{tensor.Backend.Name}: a view that begins at element {tensor.Offset} of its memory: at most {int.MaxValue} on OpenCL; allocate it by itself");
-        return buffer.View.SubView(tensor.Offset * tensor.Type.Size(), extent * tensor.Type.Size()).Cast<T>();
+        RequireReachable(tensor, tensor.Offset);
+        return ((IlgpuBuffer)tensor.Buffer).View.SubView(tensor.Offset * tensor.Type.Size(), Extent(tensor) * tensor.Type.Size()).Cast<T>();
+    }
+
+    /// <summary>Refuses a view that would begin where OpenCL gives none.</summary>
+    /// <param name="tensor">Whose memory it is of.</param>
+    /// <param name="first">Its first element.</param>
+    private static void RequireReachable(DeviceTensor tensor, long first)
+    {
+        if (first > int.MaxValue && ((IlgpuBuffer)tensor.Buffer).IsOpenCL)
+            throw new NotSupportedException($"{tensor.Backend.Name}: a view that begins at element {first} of its memory: at most {int.MaxValue} on OpenCL; allocate it by itself");
     }
 
     /// <summary>Elements from a tensor's first to its last one, gaps included.</summary>
