@@ -77,8 +77,10 @@ public sealed partial class IlgpuBackend : KernelBackend
         IntegerBounds before = buffer.Integers;
         buffer.Integers = default;                          // should it fail half-way
         for (int i = 0; i < pieces; i++) buffer.Write(Start(to, i), from.Slice(i * bytes, bytes));
-        if (to.Type == ElementType.Int32 && !from.IsEmpty)
-            buffer.Integers = before.Overwritten(IntegerBounds.Of(to.Offset, MemoryMarshal.Cast<byte, int>(from)) with { Count = Extent(to) }, to.IsDense);
+        if (to.Type != ElementType.Int32 || from.IsEmpty) return;
+        ReadOnlySpan<int> integers = MemoryMarshal.Cast<byte, int>(from);
+        buffer.Integers = before.Overwritten(IntegerBounds.Of(to.Offset, integers) with { Count = Extent(to) }, to.IsDense);
+        if (to.IsDense) buffer.KeepWritten(to.Offset, integers);
     }
 
     /// <inheritdoc/>

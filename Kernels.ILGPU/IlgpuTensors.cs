@@ -57,11 +57,12 @@ public sealed partial class IlgpuBackend
         if (tensor.Type != ElementType.Float32 && count > 0) (_widened[slot] ??= new DeviceArray<float>(this)).Reserve(count);
     }
 
-    /// <summary>Integers of a tensor on the host; valid until the next call.</summary>
+    /// <summary>Integers of a tensor on the host: as it wrote them, or read back; valid until the next call.</summary>
     private ReadOnlySpan<int> HostIntegers(DeviceTensor tensor)
     {
         if (tensor.Count > Array.MaxLength) throw new NotSupportedException($"{Name}: {tensor.Count} integers of {tensor.Describe()}: at most {Array.MaxLength} are looked at on the host");
         int count = (int)tensor.Count;
+        if (tensor.IsDense && ((IlgpuBuffer)tensor.Buffer).TryWritten(tensor.Offset, count, out ReadOnlySpan<int> written)) return written;
         if (_integers.Length < count) _integers = new int[Math.Max(count, 2 * _integers.Length)];
         Span<int> integers = _integers.AsSpan(0, count);
         ReadCore(tensor, MemoryMarshal.AsBytes(integers));
