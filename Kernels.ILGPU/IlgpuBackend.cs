@@ -18,7 +18,7 @@ public sealed partial class IlgpuBackend : KernelBackend
         _device = device;
         Stream = device.Accelerator.CreateStream();
         device.Backend = this;
-        IsGpu = Devices.IsGpu(device.Accelerator.Device);
+        RowThreads = Devices.IsGpu(device.Accelerator.Device) && device.Accelerator.MaxNumThreadsPerGroup >= RowGroup.Most ? RowGroup.Most : RowGroup.Size;
         if (options.Lossless) _whyNoCuBlas = "cuBLAS is left out: only lossless kernels were asked for";
         else _cuBlas = device.CuBlas(out _whyNoCuBlas);
     }
@@ -52,8 +52,8 @@ public sealed partial class IlgpuBackend : KernelBackend
         }
     }
 
-    /// <summary>True where the device is a GPU.</summary>
-    private bool IsGpu { get; }
+    /// <summary>Threads of a <see cref="RowGroup"/>, a power of two up to <see cref="RowGroup.Most"/>: what GPUs run is tested on devices that are none.</summary>
+    internal int RowThreads { get; set; }
 
     /// <summary>The device's memory.</summary>
     internal DeviceMemory Memory => _device.Memory;

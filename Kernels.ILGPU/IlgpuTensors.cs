@@ -97,10 +97,10 @@ public sealed partial class IlgpuBackend
     /// <summary>The groups of a launch with a group a row.</summary>
     private KernelConfig RowGroups(int rows, int columns)
     {
-        int threads = IsGpu && Accelerator.MaxNumThreadsPerGroup >= RowGroup.Most ? RowGroup.Most : RowGroup.Size;
-        return (long)rows * threads <= MostThreads && columns <= MostThreads
-            ? new KernelConfig(rows, threads)
-            : throw new NotSupportedException($"an op of {rows} rows of {columns}: at most {MostThreads / threads} rows of {MostThreads} are launched at once");
+        int most = MostThreads / RowThreads;
+        return rows <= most && columns <= MostThreads
+            ? new KernelConfig(rows, RowThreads)
+            : throw new NotSupportedException($"an op of {rows} rows of {columns}: at most {most} rows of {MostThreads} are launched at once");
     }
 
     /// <summary>The groups of a launch that cuts its work along several axes.</summary>
