@@ -198,6 +198,25 @@ public class IlgpuLimitTests
         Assert.Equal((launches, allocations), (backend.Launches, backend.Memory.Allocations));
     }
 
+    // The sequences that are fed several tokens lie on the second axis.
+    [Fact]
+    public void A_step_of_more_sequences_than_that_axis_takes_does_not_begin()
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        int most = backend.Accelerator.MaxGridSize.Y;
+        if (most > ushort.MaxValue) Assert.Skip($"opencl:0 takes {most} groups on the second axis");
+        using AttentionState state = backend.CreateState([AttentionSpec.FlashLocal(1, 1, 1, 16)], most + 1, 1);
+        var step = new Step();
+        for (int slot = 0; slot <= most; slot++) step.Advance(slot, 2);
+        long launches = backend.Launches;
+        Assert.StartsWith($"opencl:0: a launch of 16 x {most + 1} x 1 groups of 32: at most ", Assert.Throws<NotSupportedException>(() => state.Begin(step)).Message, StringComparison.Ordinal);
+        Assert.Equal(launches, backend.Launches);
+        Assert.False(state.IsBroken(most));
+        step.Clear();
+        step.Advance(most, 2);
+        state.Begin(step);
+    }
+
     // Refused before any memory is asked for: no machine here has so much.
     [Fact]
     public void So_is_a_state_whose_slots_begin_beyond()
