@@ -22,8 +22,11 @@ internal sealed class StepTables(IlgpuBackend backend) : IDisposable
         return View(step);
     }
 
-    /// <summary>The tables of a step that no state has begun, of empty slots; built again every time, for nothing tells one from another.</summary>
-    public StepView Unbegun(Step step)
+    /// <summary>True where the tables are a begun step's.</summary>
+    public bool Are(Step step) => _stamp == step.Stamp;
+
+    /// <summary>The tables of a step that may not have begun, for whoever needs no lengths; built again every time, for nothing tells one such step from another.</summary>
+    public StepView WithoutLengths(Step step)
     {
         _stamp = -1;
         Upload(step, null);

@@ -5,22 +5,22 @@ namespace Treeline.Kernels.ILGPU;
 /// <summary>What acceptance walks: a step's trees in device memory, and room for what it finds.</summary>
 internal sealed class AcceptTables(IlgpuBackend backend) : IDisposable
 {
-    private readonly StepTables _unbegun = new(backend);
+    private readonly StepTables _trees = new(backend);
     private readonly DeviceArray<int> _scratch = new(backend);
     private readonly DeviceArray<float> _numbers = new(backend);
 
-    /// <summary>The tables of a step: those that its state uploaded when it began, so that nothing waits for the forward pass.</summary>
+    /// <summary>The tables of a step: those that its state uploaded when it began, so that nothing waits for the forward pass; its own where another step has begun since, or this one never has.</summary>
     public AcceptView View(Step step)
     {
         // The kernels count in 32 bits.
         if (3L * step.LogitCount + 2L * step.Tokens > int.MaxValue) throw new NotSupportedException($"a step of {step.Tokens} tokens and {step.LogitCount} logit rows is more than acceptance takes");
-        StepView trees = step.State is IlgpuState { IsDisposed: false } state && state.Backend == backend ? state.Tables.View(step, state) : _unbegun.Unbegun(step);
+        StepView trees = step.State is IlgpuState { IsDisposed: false } state && state.Backend == backend && state.Tables.Are(step) ? state.Tables.View(step, state) : _trees.WithoutLengths(step);
         return new AcceptView(trees, _scratch.Reserve(2L * step.Tokens), _numbers.Reserve(3L * step.LogitCount + step.Tokens), step.MaxDepth);
     }
 
     public void Dispose()
     {
-        _unbegun.Dispose();
+        _trees.Dispose();
         _scratch.Dispose();
         _numbers.Dispose();
     }
