@@ -11,9 +11,13 @@ internal sealed class DeviceArray<T>(IlgpuBackend backend) : IDisposable where T
     private long _length;
 
     /// <summary>Its first numbers.</summary>
-    public ArrayView<T> First(long count) => count == 0 ? default : _buffer!.View.SubView(0, checked(count * Interop.SizeOf<T>())).Cast<T>();
+    /// <exception cref="OutOfDeviceMemoryException">It has lost its memory, and had none since.</exception>
+    public ArrayView<T> First(long count) => count == 0 ? default : Buffer.View.SubView(0, checked(count * Interop.SizeOf<T>())).Cast<T>();
 
-    /// <summary>Room for so many, contents undefined where it had to grow; where that fails there is as much room as before.</summary>
+    private IlgpuBuffer Buffer => _buffer
+        ?? throw new OutOfDeviceMemoryException($"{backend.Name}: scratch memory was given up to take more, and there was no longer enough to take it again, free {backend.Memory.Free} of {backend.Memory.Total}");
+
+    /// <summary>Room for so many, contents undefined where it had to grow; where that fails there is as much room as before, unless somebody else has taken that meanwhile.</summary>
     public ArrayView<T> Reserve(long count)
     {
         if (_length < count || _buffer is null)
@@ -39,12 +43,12 @@ internal sealed class DeviceArray<T>(IlgpuBackend backend) : IDisposable where T
     public ArrayView<T> Upload(ReadOnlySpan<T> numbers)
     {
         ArrayView<T> view = Reserve(numbers.Length);
-        _buffer!.Write(0, MemoryMarshal.AsBytes(numbers));
+        Buffer.Write(0, MemoryMarshal.AsBytes(numbers));
         return view;
     }
 
     /// <summary>Copies its first numbers to the host, after the work that writes them.</summary>
-    public void Download(Span<T> numbers) => _buffer!.Read(0, MemoryMarshal.AsBytes(numbers));
+    public void Download(Span<T> numbers) => Buffer.Read(0, MemoryMarshal.AsBytes(numbers));
 
     public void Dispose() => _buffer?.Dispose();
 

@@ -18,7 +18,7 @@ public sealed partial class IlgpuBackend : KernelBackend
         _device = device;
         Stream = device.Accelerator.CreateStream();
         device.Backend = this;
-        IsGpu = Devices.IsGpu(device.Accelerator.Device);
+        RowThreads = Devices.IsGpu(device.Accelerator.Device) && device.Accelerator.MaxNumThreadsPerGroup >= RowGroup.Most ? RowGroup.Most : RowGroup.Size;
         if (options.Lossless) _whyNoCuBlas = "cuBLAS is left out: only lossless kernels were asked for";
         else _cuBlas = device.CuBlas(out _whyNoCuBlas);
     }
@@ -52,8 +52,8 @@ public sealed partial class IlgpuBackend : KernelBackend
         }
     }
 
-    /// <summary>True where the device is a GPU.</summary>
-    private bool IsGpu { get; }
+    /// <summary>Threads of a <see cref="RowGroup"/>, a power of two up to <see cref="RowGroup.Most"/>: what GPUs run is tested on devices that are none.</summary>
+    internal int RowThreads { get; set; }
 
     /// <summary>The device's memory.</summary>
     internal DeviceMemory Memory => _device.Memory;
@@ -77,8 +77,10 @@ public sealed partial class IlgpuBackend : KernelBackend
         IntegerBounds before = buffer.Integers;
         buffer.Integers = default;                          // should it fail half-way
         for (int i = 0; i < pieces; i++) buffer.Write(Start(to, i), from.Slice(i * bytes, bytes));
-        if (to.Type == ElementType.Int32 && !from.IsEmpty)
-            buffer.Integers = before.Overwritten(IntegerBounds.Of(to.Offset, MemoryMarshal.Cast<byte, int>(from)) with { Count = Extent(to) }, to.IsDense);
+        if (to.Type != ElementType.Int32 || from.IsEmpty) return;
+        ReadOnlySpan<int> integers = MemoryMarshal.Cast<byte, int>(from);
+        buffer.Integers = before.Overwritten(IntegerBounds.Of(to.Offset, integers) with { Count = Extent(to) }, to.IsDense);
+        if (to.IsDense) buffer.KeepWritten(to.Offset, integers);
     }
 
     /// <inheritdoc/>

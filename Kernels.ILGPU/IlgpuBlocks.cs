@@ -11,9 +11,9 @@ public sealed partial class IlgpuBackend
     {
         var blocks = new HostBlocks(form, transposed ? weight.RowLength : weight.Rows, transposed ? weight.Rows : weight.RowLength);
         int step = Math.Max(1, SlabNumbers / weight.RowLength / WeightBlocks.Size) * WeightBlocks.Size;
-        for (int first = 0; first < weight.Rows; first += step)
+        for (long begin = 0; begin < weight.Rows; begin += step)
         {
-            int rows = Math.Min(step, weight.Rows - first);
+            int first = (int)begin, rows = Math.Min(step, weight.Rows - first);
             float[] numbers = HostFloats(weight.Slice(0, first, rows));
             if (transposed) blocks.Take(numbers, firstOutput: 0, weight.RowLength, firstInput: first, rows, output: 1, input: weight.RowLength);
             else blocks.Take(numbers, firstOutput: first, rows, firstInput: 0, weight.RowLength, output: weight.RowLength, input: 1);

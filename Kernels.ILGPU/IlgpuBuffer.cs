@@ -8,10 +8,15 @@ namespace Treeline.Kernels.ILGPU;
 /// <summary>Memory of an ILGPU accelerator.</summary>
 internal sealed class IlgpuBuffer : DeviceBuffer
 {
+    private const int MostKept = 1 << 16;                   // integers of which the host keeps a copy: ids and positions, not data
+
     private readonly IlgpuBackend _backend;
     private readonly MemoryBuffer _memory;
     private readonly DeviceMemory? _owner;                  // null: somebody else's
     private bool _disposed;
+    private int[] _written = [];
+    private long _writtenFirst;
+    private int _writtenCount;
     private long _losses;                                   // as many as there were when its integers were noted
 
     /// <summary>Allocates zeroed memory.</summary>
@@ -49,7 +54,25 @@ internal sealed class IlgpuBuffer : DeviceBuffer
         {
             field = _owner is null ? default : value;
             _losses = _backend.Losses;
+            _writtenCount = 0;
         }
+    }
+
+    /// <summary>Keeps a copy of integers that the host has just written without gaps, until something else is noted of the buffer's.</summary>
+    public void KeepWritten(long first, ReadOnlySpan<int> numbers)
+    {
+        if (_owner is null || numbers.Length > MostKept) return;
+        if (_written.Length < numbers.Length) _written = new int[Math.Min(MostKept, Math.Max(numbers.Length, 2 * _written.Length))];
+        numbers.CopyTo(_written);
+        (_writtenFirst, _writtenCount) = (first, numbers.Length);
+    }
+
+    /// <summary>Integers as the host wrote them, where they are still what lies there.</summary>
+    public bool TryWritten(long first, int count, out ReadOnlySpan<int> numbers)
+    {
+        bool kept = _losses == _backend.Losses && first >= _writtenFirst && first + count <= _writtenFirst + _writtenCount;
+        numbers = kept ? _written.AsSpan((int)(first - _writtenFirst), count) : default;
+        return kept;
     }
 
     /// <summary>The device's handle: an address, or a <c>cl_mem</c>.</summary>

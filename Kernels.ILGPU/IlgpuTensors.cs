@@ -20,11 +20,17 @@ public sealed partial class IlgpuBackend
     internal static ArrayView<T> Elements<T>(DeviceTensor tensor) where T : unmanaged
     {
         ArgumentNullException.ThrowIfNull(tensor);
-        long extent = Extent(tensor);
-        var buffer = (IlgpuBuffer)tensor.Buffer;
-        if (tensor.Offset > int.MaxValue && buffer.IsOpenCL)
-            throw new NotSupportedException($"{tensor.Backend.Name}: a view that begins at element {tensor.Offset} of its memory: at most {int.MaxValue} on OpenCL; allocate it by itself");
-        return buffer.View.SubView(tensor.Offset * tensor.Type.Size(), extent * tensor.Type.Size()).Cast<T>();
+        RequireReachable(tensor, tensor.Offset);
+        return ((IlgpuBuffer)tensor.Buffer).View.SubView(tensor.Offset * tensor.Type.Size(), Extent(tensor) * tensor.Type.Size()).Cast<T>();
+    }
+
+    /// <summary>Refuses a view that would begin where OpenCL gives none.</summary>
+    /// <param name="tensor">Whose memory it is of.</param>
+    /// <param name="first">Its first element.</param>
+    private static void RequireReachable(DeviceTensor tensor, long first)
+    {
+        if (first > int.MaxValue && ((IlgpuBuffer)tensor.Buffer).IsOpenCL)
+            throw new NotSupportedException($"{tensor.Backend.Name}: a view that begins at element {first} of its memory: at most {int.MaxValue} on OpenCL; allocate it by itself");
     }
 
     /// <summary>Elements from a tensor's first to its last one, gaps included.</summary>
@@ -51,11 +57,12 @@ public sealed partial class IlgpuBackend
         if (tensor.Type != ElementType.Float32 && count > 0) (_widened[slot] ??= new DeviceArray<float>(this)).Reserve(count);
     }
 
-    /// <summary>Integers of a tensor on the host; valid until the next call.</summary>
+    /// <summary>Integers of a tensor on the host: as it wrote them, or read back; valid until the next call.</summary>
     private ReadOnlySpan<int> HostIntegers(DeviceTensor tensor)
     {
         if (tensor.Count > Array.MaxLength) throw new NotSupportedException($"{Name}: {tensor.Count} integers of {tensor.Describe()}: at most {Array.MaxLength} are looked at on the host");
         int count = (int)tensor.Count;
+        if (tensor.IsDense && ((IlgpuBuffer)tensor.Buffer).TryWritten(tensor.Offset, count, out ReadOnlySpan<int> written)) return written;
         if (_integers.Length < count) _integers = new int[Math.Max(count, 2 * _integers.Length)];
         Span<int> integers = _integers.AsSpan(0, count);
         ReadCore(tensor, MemoryMarshal.AsBytes(integers));
@@ -90,10 +97,10 @@ public sealed partial class IlgpuBackend
     /// <summary>The groups of a launch with a group a row.</summary>
     private KernelConfig RowGroups(int rows, int columns)
     {
-        int threads = IsGpu && Accelerator.MaxNumThreadsPerGroup >= RowGroup.Most ? RowGroup.Most : RowGroup.Size;
-        return (long)rows * threads <= MostThreads && columns <= MostThreads
-            ? new KernelConfig(rows, threads)
-            : throw new NotSupportedException($"an op of {rows} rows of {columns}: at most {MostThreads / threads} rows of {MostThreads} are launched at once");
+        int most = MostThreads / RowThreads;
+        return rows <= most && columns <= MostThreads
+            ? new KernelConfig(rows, RowThreads)
+            : throw new NotSupportedException($"an op of {rows} rows of {columns}: at most {most} rows of {MostThreads} are launched at once");
     }
 
     /// <summary>The groups of a launch that cuts its work along several axes.</summary>

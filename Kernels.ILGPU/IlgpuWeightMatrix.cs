@@ -59,12 +59,13 @@ public sealed partial class IlgpuBackend
             WeightForm.Float16 => ElementType.Float16,
             _ => ElementType.Float32,
         };
+        // Slab by slab, so that narrow numbers are never widened as a whole. The last one must be in reach.
+        int step = Math.Max(1, SlabNumbers / weight.RowLength);
+        RequireReachable(weight, weight.Offset + (weight.Rows - 1L) / step * step * weight.RowStride);
         var buffer = new IlgpuBuffer(this, (long)outputs * inputs * type.Size());
         try
         {
-            // Slab by slab, so that narrow numbers are never widened as a whole.
-            int step = Math.Max(1, SlabNumbers / weight.RowLength);
-            for (int first = 0; first < weight.Rows; first += step) Pack(weight.Slice(0, first, Math.Min(step, weight.Rows - first)), type, buffer.View, first, outputs, transposed);
+            for (long first = 0; first < weight.Rows; first += step) Pack(weight.Slice(0, (int)first, (int)Math.Min(step, weight.Rows - first)), type, buffer.View, (int)first, outputs, transposed);
         }
         catch
         {

@@ -1,28 +1,9 @@
 namespace Treeline.Kernels.ILGPU;
 
-// What attention takes of memory when a step begins, so that nothing has been written where there is not enough.
+// What grouped attention takes of memory when a step begins, so that nothing has been written where there is not enough.
 public sealed partial class IlgpuBackend
 {
     private const long MostWeights = 16L << 20;             // local weights, in numbers, that one launch may leave in scratch
-
-    /// <inheritdoc/>
-    protected override void ReserveCore(AttentionState state, Step step, in AttentionInputs inputs)
-    {
-        ArgumentNullException.ThrowIfNull(state);
-        ArgumentNullException.ThrowIfNull(step);
-        long query = 0, key = 0, value = 0;
-        for (int layer = 0; layer < state.Layers; layer++)
-        {
-            AttentionSpec spec = state.Specs[layer];
-            query = Math.Max(query, (long)spec.QueryHeads * spec.HeadDim);
-            key = Math.Max(key, (long)spec.KeyValueHeads * spec.HeadDim);
-            value = Math.Max(value, (long)spec.KeyValueHeads * spec.ValueDim);
-        }
-
-        ReserveFloats(inputs.Query, 0, step.Tokens * query);
-        ReserveFloats(inputs.Key, 1, step.Tokens * key);
-        ReserveFloats(inputs.Value, 2, step.Tokens * value);
-    }
 
     /// <summary>Builds a step's tiles, and takes the scratch memory that they need.</summary>
     internal void FlashReserve(IlgpuFlashLayer layer, Step step)

@@ -23,6 +23,25 @@ public sealed partial class IlgpuBackend
         return why.Length == 0;
     }
 
+    /// <inheritdoc/>
+    protected override void ReserveCore(AttentionState state, Step step, in AttentionInputs inputs)
+    {
+        ArgumentNullException.ThrowIfNull(state);
+        ArgumentNullException.ThrowIfNull(step);
+        long query = 0, key = 0, value = 0;
+        for (int layer = 0; layer < state.Layers; layer++)
+        {
+            AttentionSpec spec = state.Specs[layer];
+            query = Math.Max(query, (long)spec.QueryHeads * spec.HeadDim);
+            key = Math.Max(key, (long)spec.KeyValueHeads * spec.HeadDim);
+            value = Math.Max(value, (long)spec.KeyValueHeads * spec.ValueDim);
+        }
+
+        ReserveFloats(inputs.Query, 0, step.Tokens * query);
+        ReserveFloats(inputs.Key, 1, step.Tokens * key);
+        ReserveFloats(inputs.Value, 2, step.Tokens * value);
+    }
+
     /// <summary>Queues a copy between places of the device.</summary>
     internal void Copy(ArrayView<float> from, ArrayView<float> to)
     {

@@ -19,7 +19,18 @@ internal sealed class StepTables(IlgpuBackend backend) : IDisposable
             _stamp = step.Stamp;
         }
 
-        return new StepView(_tokens.First((long)step.Tokens * StepView.TokenInts), _entries.First((long)step.Entries * StepView.EntryInts), _paths.First(PathInts(step)));
+        return View(step);
+    }
+
+    /// <summary>True where the tables are a begun step's.</summary>
+    public bool Are(Step step) => _stamp == step.Stamp;
+
+    /// <summary>The tables of a step that may not have begun, for whoever needs no lengths; built again every time, for nothing tells one such step from another.</summary>
+    public StepView WithoutLengths(Step step)
+    {
+        _stamp = -1;
+        Upload(step, null);
+        return View(step);
     }
 
     public void Dispose()
@@ -29,13 +40,15 @@ internal sealed class StepTables(IlgpuBackend backend) : IDisposable
         _paths.Dispose();
     }
 
-    private void Upload(Step step, AttentionState state)
+    private StepView View(Step step) => new(_tokens.First((long)step.Tokens * StepView.TokenInts), _entries.First((long)step.Entries * StepView.EntryInts), _paths.First(PathInts(step)));
+
+    private void Upload(Step step, AttentionState? state)
     {
         Span<int> entries = Host(step.Entries * StepView.EntryInts);
         for (int e = 0; e < step.Entries; e++)
         {
             StepEntry entry = step[e];
-            ReadOnlySpan<int> row = [entry.Slot, entry.Offset, entry.Count, entry.Moves ? 1 : 0, state.Length(entry.Slot), 0, 0, 0];
+            ReadOnlySpan<int> row = [entry.Slot, entry.Offset, entry.Count, entry.Moves ? 1 : 0, state?.Length(entry.Slot) ?? 0, entry.LogitOffset, entry.LogitCount, 0];
             row.CopyTo(entries[(e * StepView.EntryInts)..]);
         }
 
@@ -95,7 +108,7 @@ internal readonly struct StepView(ArrayView<int> tokens, ArrayView<int> entries,
     /// <summary>Ints a token: its entry, its depth, where its path begins in the list (-1: a path of the identity), its index in its entry.</summary>
     public const int TokenInts = 4;
 
-    /// <summary>Ints an entry: slot, offset, count, moves, length before the step, and room.</summary>
+    /// <summary>Ints an entry: slot, offset, count, moves, length before the step, first logit row, logit rows, and room.</summary>
     public const int EntryInts = 8;
 
     public readonly ArrayView<int> Tokens = tokens;
@@ -115,6 +128,13 @@ internal readonly struct StepView(ArrayView<int> tokens, ArrayView<int> entries,
     public int Moves(int entry) => Entries[entry * EntryInts + 3];
 
     public int Length(int entry) => Entries[entry * EntryInts + 4];
+
+    public int LogitOffset(int entry) => Entries[entry * EntryInts + 5];
+
+    public int LogitCount(int entry) => Entries[entry * EntryInts + 6];
+
+    /// <summary>A token's parent in its entry, -1 for a root.</summary>
+    public int Parent(int token) => Depth(token) == 0 ? -1 : Ancestor(token, Depth(token) - 1) - Offset(Entry(token));
 
     /// <summary>The token (among all of the step) at a depth of another's path.</summary>
     public int Ancestor(int token, int depth)

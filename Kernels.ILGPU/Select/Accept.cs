@@ -46,7 +46,7 @@ public sealed partial class IlgpuBackend
 
             for (int node = count - 1; node > 0; node--)
             {
-                int parent = view.Parents[offset + node];
+                int parent = view.Parent(offset + node);
                 if (parent < 0 || tokens[(offset + node) * tokenStride] != chosen[(logits + parent) * chosenStride]) continue;
                 int length = view.Scratch[2 * (offset + node)] + 1;
                 if (length < view.Scratch[2 * (offset + parent)]) continue;

@@ -2,59 +2,48 @@ using global::ILGPU;
 
 namespace Treeline.Kernels.ILGPU;
 
-/// <summary>A step's trees in device memory, as acceptance walks them.</summary>
+/// <summary>What acceptance walks: a step's trees in device memory, and room for what it finds.</summary>
 internal sealed class AcceptTables(IlgpuBackend backend) : IDisposable
 {
-    private readonly DeviceArray<int> _entries = new(backend), _parents = new(backend), _scratch = new(backend);
+    private readonly StepTables _trees = new(backend);
+    private readonly DeviceArray<int> _scratch = new(backend);
     private readonly DeviceArray<float> _numbers = new(backend);
-    private int[] _host = [];
 
-    /// <summary>Uploads the tables of a step.</summary>
+    /// <summary>The tables of a step: those that its state uploaded when it began, so that nothing waits for the forward pass; its own where another step has begun since, or this one never has.</summary>
     public AcceptView View(Step step)
     {
         // The kernels count in 32 bits.
         if (3L * step.LogitCount + 2L * step.Tokens > int.MaxValue) throw new NotSupportedException($"a step of {step.Tokens} tokens and {step.LogitCount} logit rows is more than acceptance takes");
-        if (_host.Length < Math.Max(step.Tokens, step.Entries * AcceptView.EntryInts)) _host = new int[2 * Math.Max(step.Tokens, step.Entries * AcceptView.EntryInts)];
-        for (int e = 0; e < step.Entries; e++)
-        {
-            StepEntry entry = step[e];
-            ReadOnlySpan<int> row = [entry.Offset, entry.Moves ? 0 : entry.Count, entry.LogitOffset, entry.Moves ? entry.LogitCount - 1 : entry.Count == 0 ? -1 : 0];
-            row.CopyTo(_host.AsSpan(e * AcceptView.EntryInts));
-        }
-
-        ArrayView<int> entries = _entries.Upload(_host.AsSpan(0, step.Entries * AcceptView.EntryInts));
-        for (int e = 0; e < step.Entries; e++)
-            for (int i = 0; i < step[e].Count; i++) _host[step[e].Offset + i] = step[e].Tree.Parent(i);
-        ArrayView<int> parents = _parents.Upload(_host.AsSpan(0, step.Tokens));
-        return new AcceptView(entries, parents, _scratch.Reserve(2L * step.Tokens), _numbers.Reserve(3L * step.LogitCount + step.Tokens), step.MaxDepth);
+        StepView trees = step.State is IlgpuState { IsDisposed: false } state && state.Backend == backend && state.Tables.Are(step) ? state.Tables.View(step, state) : _trees.WithoutLengths(step);
+        return new AcceptView(trees, _scratch.Reserve(2L * step.Tokens), _numbers.Reserve(3L * step.LogitCount + step.Tokens), step.MaxDepth);
     }
 
     public void Dispose()
     {
-        _entries.Dispose();
-        _parents.Dispose();
+        _trees.Dispose();
         _scratch.Dispose();
         _numbers.Dispose();
     }
 }
 
 /// <summary>The tables as kernels see them.</summary>
-internal readonly struct AcceptView(ArrayView<int> entries, ArrayView<int> parents, ArrayView<int> scratch, ArrayView<float> numbers, int maxDepth)
+internal readonly struct AcceptView(StepView step, ArrayView<int> scratch, ArrayView<float> numbers, int maxDepth)
 {
-    /// <summary>Ints an entry: its first token, nodes (0 where it moves), its first logit row, which of its rows gives the next token where nothing is walked (-1: none).</summary>
-    public const int EntryInts = 4;
-
-    public readonly ArrayView<int> Entries = entries;
-    public readonly ArrayView<int> Parents = parents;
+    public readonly StepView Step = step;
     public readonly ArrayView<int> Scratch = scratch;
     public readonly ArrayView<float> Numbers = numbers;
     public readonly int MaxDepth = maxDepth;
 
-    public int Offset(int entry) => Entries[entry * EntryInts];
+    public int Offset(int entry) => Step.Offset(entry);
 
-    public int Count(int entry) => Entries[entry * EntryInts + 1];
+    /// <summary>Nodes to walk: none where the entry moves.</summary>
+    public int Count(int entry) => Step.Moves(entry) != 0 ? 0 : Step.Count(entry);
 
-    public int LogitOffset(int entry) => Entries[entry * EntryInts + 2];
+    public int LogitOffset(int entry) => Step.LogitOffset(entry);
 
-    public int LastRow(int entry) => Entries[entry * EntryInts + 3];
+    /// <summary>Which of an entry's logit rows gives the next token where nothing is walked; -1: none.</summary>
+    public int LastRow(int entry) => Step.Moves(entry) != 0 ? Step.LogitCount(entry) - 1 : Step.Count(entry) == 0 ? -1 : 0;
+
+    /// <summary>A node's parent in its tree, by the token's place in the step.</summary>
+    public int Parent(int token) => Step.Parent(token);
 }

@@ -74,7 +74,7 @@ public sealed partial class IlgpuBackend
         // Scratch: a node's depth (-1: not accepted), and the last node below it.
         for (int node = 0; node < count; node++)
         {
-            int parent = view.Parents[offset + node], depth = node == 0 ? 0 : -1;
+            int parent = view.Parent(offset + node), depth = node == 0 ? 0 : -1;
             float likelihood = 0;
             if (parent >= 0 && view.Scratch[2 * (offset + parent)] >= 0)
             {
@@ -95,7 +95,7 @@ public sealed partial class IlgpuBackend
 
         for (int node = count - 1; node > 0; node--)
         {
-            int parent = view.Parents[offset + node];
+            int parent = view.Parent(offset + node);
             if (parent >= 0) view.Scratch[2 * (offset + parent) + 1] = XMath.Max(view.Scratch[2 * (offset + parent) + 1], view.Scratch[2 * (offset + node) + 1]);
         }
 
@@ -112,7 +112,7 @@ public sealed partial class IlgpuBackend
         for (int depth = view.Scratch[2 * (offset + best)]; depth >= 0; depth--)
         {
             accepted[entry * acceptedStride + depth] = at;
-            at = view.Parents[offset + at];
+            at = view.Parent(offset + at);
         }
     }
 }

@@ -36,8 +36,8 @@ internal sealed class AttentionRig : IDisposable
 
     public AttentionLayer[] Layers { get; }
 
-    /// <summary>The last step fed.</summary>
-    public Step Step { get; } = new();
+    /// <summary>The last step fed; the next one is fed to it, or to one that takes its place.</summary>
+    public Step Step { get; set; } = new();
 
     /// <summary>Weights of a layer by name, from a seed; α is neither 0 nor 1.</summary>
     public static Dictionary<string, float[]> Weights(AttentionSpec spec, int seed)

@@ -42,6 +42,37 @@ public class AcceptTests
         }
     }
 
+    // A backend may read the trees where a state has them: of a step that has begun, also where another has begun since.
+    [Theory, MemberData(nameof(Names))]
+    public void It_is_the_same_for_a_step_that_a_state_has_begun(string name)
+    {
+        using var oracle = new OpRig(BackendsUnderTest.Open("oracle"));
+        using var rig = new OpRig(BackendsUnderTest.Open(name));
+        AttentionState state = rig.Own(rig.Backend.CreateState([AttentionSpec.Softmax(1, 1, 1)], 8, 256));
+        for (int seed = 0; seed < 20; seed++)
+        {
+            Step step = RandomStep(seed, out int[] tokens, out Argument logits);
+            var random = new Random(seed);
+            int[] chosen = [.. Enumerable.Range(0, step.LogitCount).Select(_ => random.Next(Vocabulary))];
+            (int[] accepted, int[] next) = Accept(oracle, step, tokens, chosen);
+            int[] typical = Typical(oracle, step, tokens, logits, 1, 0.1f, 0.3f);
+            state.Begin(step);
+            Check();
+            var other = new Step();
+            other.Verify(7, random.Tree(80));
+            other.Advance(6, 3);
+            state.Begin(other);
+            Check();
+            state.Abandon(other);
+
+            void Check()
+            {
+                Assert.Equal((accepted, next), Accept(rig, step, tokens, chosen), ((int[] A, int[] B) x, (int[] A, int[] B) y) => x.A.SequenceEqual(y.A) && x.B.SequenceEqual(y.B));
+                Assert.Equal(typical, Typical(rig, step, tokens, logits, 1, 0.1f, 0.3f));
+            }
+        }
+    }
+
     [Theory, MemberData(nameof(Names))]
     public void Of_equal_children_the_one_with_the_longer_path_is_taken(string name)
     {

@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using ILGPU.Runtime.OpenCL;
 using Treeline.Kernels;
 using Treeline.Kernels.ILGPU;
 using Treeline.Tests.Harness;
@@ -179,6 +180,137 @@ public class DeviceCommitTests
             TimeSpan reading = Stopwatch.GetElapsedTime(start) - commit;
             Assert.Equal(warm ? 2 : 1, length);
             if (warm) Assert.True(commit < reading, $"the commit took {commit}, the reading after it {reading}");
+        }
+    }
+
+    // The other step's tree is larger: what waits to be committed moves to more room as it begins.
+    [Theory, MemberData(nameof(Names))]
+    public void A_commit_between_the_layers_of_another_step_changes_neither(string name)
+    {
+        using KernelBackend backend = BackendsUnderTest.Open(name);
+        var random = new Random(14);
+        Feed[] pasts = [Feed.Advance(0, Tokens.Random(random, Specs[0], Group - 2)), Feed.Advance(1, Tokens.Random(random, Specs[0], Group - 3)), Feed.Advance(2, Tokens.Random(random, Specs[0], 5))];
+        Feed first = Feed.Verify(0, TokenTree.FromParents([-1, 0, 1, 0, 3, 4]), Tokens.Random(random, Specs[0], 6)), tree = Feed.Verify(1, Tree, Tokens.Random(random, Specs[0], Tree.Count));
+        Feed moving = Feed.Advance(2, Tokens.Random(random, Specs[0], 20)), after = Feed.Advance(0, Tokens.Random(random, Specs[0], 3));
+        int[] path = [0, 3, 4];
+
+        using var one = new AttentionRig(backend, Specs);
+        one.Run(pasts);
+        one.Run(first);
+        one.CommitOnDevice(path);
+        double[][] want = one.Run(tree, moving);
+        one.CommitOnDevice(PathTo(40), []);
+
+        foreach (bool onDevice in (bool[])[true, false])
+        {
+            using var both = new AttentionRig(backend, Specs);
+            both.Run(pasts);
+            both.Run(first);
+            Step verified = both.Step, under = new();
+            using DeviceTensor accepted = backend.Upload<int>([.. path, -1], 1, 4);
+            under.Add(tree.Slot, tree.Tree, tree.Moves);
+            under.Add(moving.Slot, moving.Tree, moving.Moves);
+            both.State.Begin(under);
+            both.Step = under;
+            List<double> got = [.. both.Attend(0, tree, moving)];
+            if (onDevice) backend.Commit(both.State, verified, accepted);
+            else backend.Commit(both.State, verified, [.. path, -1]);
+            for (int layer = 1; layer < Specs.Length; layer++) got.AddRange(both.Attend(layer, tree, moving));
+            both.State.Complete(under);
+            both.CommitOnDevice(PathTo(40), []);
+
+            int row = Specs[0].QueryHeads * Specs[0].ValueDim, all = (tree.Tree.Count + 20) * row, ofTree = tree.Tree.Count * row;
+            for (int layer = 0; layer < Specs.Length; layer++)
+            {
+                double[] sequential = [.. want[0].AsSpan(layer * ofTree, ofTree), .. want[1].AsSpan(layer * 20 * row, 20 * row)];
+                Close.SameBits(sequential, got.GetRange(layer * all, all).ToArray(), $"{name}: layer {layer}, on the device {onDevice}");
+            }
+
+            for (int slot = 0; slot < 3; slot++) Assert.Equal(one.Snapshot(slot), both.Snapshot(slot));
+            one.State.Fork(0, 4);
+            one.State.Fork(0, 3);
+            Close.SameBits(one.Run(after with { Slot = 3 })[0], both.Run(after)[0], $"{name}: after both");
+            one.State.Fork(4, 0);
+        }
+    }
+
+    [Theory, MemberData(nameof(Names))]
+    public void Rows_of_accepted_paths_may_lie_apart(string name)
+    {
+        using KernelBackend backend = BackendsUnderTest.Open(name);
+        using var rig = new AttentionRig(backend, Specs);
+        var random = new Random(15);
+        TokenTree tree = TokenTree.FromParents([-1, 0, 0, 2]);
+        Feed[] feeds = [.. Enumerable.Range(0, 3).Select(slot => Feed.Verify(slot, tree, Tokens.Random(random, Specs[0], 4)))];
+        using DeviceTensor wide = backend.Upload<int>([7, 7, 0, 2, 3, 7, 7, 7, 0, 1, -1, 7, 7, 7, -1, -1, -1, 7], 3, 6);
+        rig.Run(feeds);
+        backend.Commit(rig.State, rig.Step, wide.Slice(1, 2, 3));
+        Assert.Equal([3, 2, 0], Enumerable.Range(0, 3).Select(rig.State.Length));
+        byte[][] got = [.. Enumerable.Range(0, 3).Select(rig.Snapshot)];
+        for (int slot = 0; slot < 3; slot++) rig.State.Reset(slot);
+        rig.Run(feeds);
+        rig.Commit([[0, 2, 3], [0, 1], []]);
+        for (int slot = 0; slot < 3; slot++) Assert.Equal(rig.Snapshot(slot), got[slot]);
+    }
+
+    [Theory, MemberData(nameof(Devices))]
+    public void A_state_and_its_backend_may_be_disposed_with_a_commit_unread(string name)
+    {
+        IlgpuBackend backend = IlgpuDevices.Open(name);
+        var random = new Random(16);
+        foreach (bool first in (bool[])[true, false])
+        {
+            using var rig = new AttentionRig(backend, Specs);
+            rig.Run(Feed.Verify(0, TokenTree.Path(2), Tokens.Random(random, Specs[0], 2)));
+            rig.CommitOnDevice([1]);                        // no path: nobody hears of it
+            if (first) rig.State.Dispose();
+            else backend.Dispose();
+            Assert.Throws<ObjectDisposedException>(() => rig.State.Length(0));
+            if (first) Assert.True(IlgpuDevices.Works(backend));
+            rig.State.Dispose();
+        }
+
+        using IlgpuBackend next = IlgpuDevices.Open(name);
+        Assert.True(IlgpuDevices.Works(next));
+    }
+
+    [Theory, MemberData(nameof(Devices))]
+    public void What_became_of_a_commit_is_not_known_where_the_backend_has_failed(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        using var rig = new AttentionRig(backend, Specs);
+        rig.Run(Feed.Verify(0, TokenTree.Path(2), Tokens.Random(new Random(17), Specs[0], 2)), Feed.Advance(1, Tokens.Random(new Random(18), Specs[0], 3)));
+        rig.CommitOnDevice([0], []);
+        Exception fault;
+        using (backend.Enter("Add")) fault = backend.Failed(new CLException(CLError.CL_OUT_OF_RESOURCES));
+        for (int i = 0; i < 2; i++) Assert.Same(fault, Assert.Throws<BackendFaultedException>(() => rig.State.Length(0)).InnerException);
+        Assert.Same(fault, Assert.Throws<BackendFaultedException>(() => rig.Snapshot(0)).InnerException);
+        Assert.False(rig.State.IsBroken(0));
+    }
+
+    [Theory, MemberData(nameof(Asynchronous))]
+    public void Nor_does_acceptance_before_it(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        using var rig = new AttentionRig(backend, Specs);
+        using DeviceTensor tokens = backend.Upload<int>([5, 6, 7, 6], 4), chosen = backend.Upload<int>([6, 7, 8, 9], 4), logits = backend.Upload<float>(new Random(13).Floats(4 * 10), 4, 10);
+        using DeviceTensor accepted = backend.Allocate(ElementType.Int32, 1, 3), next = backend.Allocate(ElementType.Int32, 1), number = backend.Upload<int>([1], 1);
+        var random = new Random(13);
+        foreach (bool warm in (bool[])[false, true])
+        {
+            rig.Run(Feed.Verify(0, TokenTree.FromParents([-1, 0, 1, 0]), Tokens.Random(random, Specs[0], 4)));
+            SlowKernel.Launch(backend, ((IlgpuBuffer)number.Buffer).View.Cast<int>());
+            long start = Stopwatch.GetTimestamp();
+            backend.AcceptTypical(rig.Step, tokens, logits, 0.7f, 0.1f, 0.3f, accepted);
+            backend.AcceptTypical(rig.Step, tokens, logits, 0, 0.1f, 0.3f, accepted);
+            backend.Accept(rig.Step, tokens, chosen, accepted, next);
+            backend.Commit(rig.State, rig.Step, accepted);
+            TimeSpan queued = Stopwatch.GetElapsedTime(start);
+            Assert.Equal([0, 1, 2], backend.Download<int>(accepted));
+            TimeSpan rest = Stopwatch.GetElapsedTime(start) - queued;
+            Assert.Equal([8], backend.Download<int>(next));
+            Assert.Equal(warm ? 6 : 3, rig.State.Length(0));
+            if (warm) Assert.True(queued < rest, $"to queue took {queued}, to wait then {rest}");
         }
     }
 

@@ -82,6 +82,42 @@ public class IlgpuIdsTests
         backend.Embedding(table, ids, rows);
     }
 
+    // The device's memory is changed behind the backend's back, to see which of the two is looked at.
+    [Theory, MemberData(nameof(Devices))]
+    public void Positions_that_the_host_wrote_do_not_come_back(string name)
+    {
+        using var rig = new OpRig(IlgpuDevices.Open(name));
+        var backend = (IlgpuBackend)rig.Backend;
+        var spec = new RotarySpec { RotaryDim = 2 };
+        DeviceTensor positions = rig.Upload(1, 2, 3, 4), logits = rig.Upload(new Argument([1, 3], [0, 0, 1]));
+        Behind(5, 5, 5, 5);
+        Are(positions, 1, 2, 3, 4);
+        Are(positions.Slice(0, 1, 2), 2, 3);
+        Are(positions.View(2, 2).Slice(1, 0, 1).View(2), 5, 5);     // not one piece
+        backend.Write<int>(positions.Slice(0, 3, 1), [9]);
+        Are(positions.Slice(0, 3, 1), 9);
+        Are(positions, 5, 5, 5, 9);
+        backend.Write<int>(positions, [1, 2, 3, 4]);
+        backend.ArgMax(logits, positions.First(1));
+        Are(positions, 2, 2, 3, 4);
+        backend.Write<int>(positions, [1, 2, 3, 4]);
+        Behind(5, 6, 7, 8);
+        Assert.IsType<OutOfDeviceMemoryException>(backend.Failed(new CLException(CLError.CL_MEM_OBJECT_ALLOCATION_FAILURE)));
+        Are(positions, 5, 6, 7, 8);
+
+        int[] many = [.. Enumerable.Range(0, (1 << 16) + 1)];       // more than the host keeps
+        Are(rig.Upload(many), many);
+
+        void Behind(params int[] numbers) => ((IlgpuBuffer)positions.Buffer).Write(0, System.Runtime.InteropServices.MemoryMarshal.AsBytes<int>(numbers));
+
+        void Are(DeviceTensor tensor, params int[] numbers)
+        {
+            DeviceTensor cosines = rig.Output(0, numbers.Length, 1), sines = rig.Output(0, numbers.Length, 1);
+            backend.RotaryAngles(spec, tensor, cosines, sines);
+            Assert.Equal(numbers.Select(position => (float)Math.Cos(position)), rig.Read(cosines));
+        }
+    }
+
     [Fact]
     public void Bounds_are_of_what_was_written_last()
     {

@@ -180,6 +180,43 @@ public class IlgpuLimitTests
         Assert.Equal(launches, backend.Launches);
     }
 
+    // Rows 65,536 long, packed 16 at a time: those from the 32,784th on begin behind 2^31 elements. The tensor has no such memory; nothing looks.
+    [Fact]
+    public void So_is_a_weight_to_pack_whose_last_rows_begin_there()
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        using DeviceTensor near = backend.Allocate(ElementType.BFloat16, 1, 5);
+        (long launches, long allocations) = (backend.Launches, backend.Memory.Allocations);
+        foreach ((int rows, long begins) in ((int, long)[])[((1 << 15) + 1, 1L << 31), (1 << 16, 65_520L << 16)])
+        {
+            var far = new DeviceTensor(near.Buffer, ElementType.BFloat16, [rows, 1 << 16], [1 << 16, 1], offset: 0, owner: false);
+            foreach (bool transposed in (bool[])[false, true])
+                foreach (WeightForm form in (WeightForm[])[WeightForm.Float32, WeightForm.BFloat16, WeightForm.Float16])
+                    Assert.Equal($"opencl:0: a view that begins at element {begins} of its memory: at most {int.MaxValue} on OpenCL; allocate it by itself", Assert.Throws<NotSupportedException>(() => backend.Pack(far, form, transposed)).Message);
+        }
+
+        Assert.Equal((launches, allocations), (backend.Launches, backend.Memory.Allocations));
+    }
+
+    // The sequences that are fed several tokens lie on the second axis.
+    [Fact]
+    public void A_step_of_more_sequences_than_that_axis_takes_does_not_begin()
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        int most = backend.Accelerator.MaxGridSize.Y;
+        if (most > ushort.MaxValue) Assert.Skip($"opencl:0 takes {most} groups on the second axis");
+        using AttentionState state = backend.CreateState([AttentionSpec.FlashLocal(1, 1, 1, 16)], most + 1, 1);
+        var step = new Step();
+        for (int slot = 0; slot <= most; slot++) step.Advance(slot, 2);
+        long launches = backend.Launches;
+        Assert.StartsWith($"opencl:0: a launch of 16 x {most + 1} x 1 groups of 32: at most ", Assert.Throws<NotSupportedException>(() => state.Begin(step)).Message, StringComparison.Ordinal);
+        Assert.Equal(launches, backend.Launches);
+        Assert.False(state.IsBroken(most));
+        step.Clear();
+        step.Advance(most, 2);
+        state.Begin(step);
+    }
+
     // Refused before any memory is asked for: no machine here has so much.
     [Fact]
     public void So_is_a_state_whose_slots_begin_beyond()

@@ -86,6 +86,29 @@ public class IlgpuMemoryTests
         }
     }
 
+    // Between giving up what it has to grow and taking it again somebody else may have had it.
+    [Theory, MemberData(nameof(Names))]
+    public void Scratch_memory_that_is_lost_is_said_to_be(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        using var array = new DeviceArray<byte>(backend);
+        array.Reserve(200 * MiB);
+        using (new Limit(backend, -100 * MiB))
+        {
+            Assert.StartsWith($"{name}: asked for ", Assert.Throws<OutOfDeviceMemoryException>(() => array.Reserve(300 * MiB)).Message, StringComparison.Ordinal);
+            string why = $"{name}: scratch memory was given up to take more, and there was no longer enough to take it again, free ";
+            Assert.StartsWith(why, Assert.Throws<OutOfDeviceMemoryException>(() => array.First(1)).Message, StringComparison.Ordinal);
+            Assert.StartsWith(why, Assert.Throws<OutOfDeviceMemoryException>(() => array.Download(new byte[1])).Message, StringComparison.Ordinal);
+            Assert.Equal(0, array.First(0).Length);
+            Assert.True(IlgpuDevices.Works(backend));
+        }
+
+        array.Upload([1, 2, 3]);
+        var numbers = new byte[3];
+        array.Download(numbers);
+        Assert.Equal([1, 2, 3], numbers);
+    }
+
     [Theory, MemberData(nameof(Asynchronous))]
     public void Narrow_weights_are_packed_and_used_in_place_without_a_wide_copy(string name)
     {
