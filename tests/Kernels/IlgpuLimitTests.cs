@@ -207,7 +207,7 @@ public class IlgpuLimitTests
         if (most > ushort.MaxValue) Assert.Skip($"opencl:0 takes {most} groups on the second axis");
         using AttentionState state = backend.CreateState([AttentionSpec.FlashLocal(1, 1, 1, 16)], most + 1, 1);
         var step = new Step();
-        for (int slot = 0; slot <= most; slot++) step.Advance(slot, 2);
+        for (int slot = 0; slot <= most; slot++) step.Advance(slot, 9);
         long launches = backend.Launches;
         Assert.StartsWith($"opencl:0: a launch of 16 x {most + 1} x 1 groups of 32: at most ", Assert.Throws<NotSupportedException>(() => state.Begin(step)).Message, StringComparison.Ordinal);
         Assert.Equal(launches, backend.Launches);

@@ -116,7 +116,9 @@ public class ShippedModelTests
             }
 
             Assert.Equal(seen.TotalTime, seen.PrefillTime + seen.DraftTime + seen.ForwardTime + seen.SelectTime + seen.CommitTime);
-            Assert.All(new[] { seen.PrefillTime, seen.DraftTime, seen.ForwardTime, seen.SelectTime, seen.CommitTime }, time => Assert.True(time > TimeSpan.Zero));
+            Assert.All(new[] { seen.PrefillTime, seen.ForwardTime, seen.SelectTime }, time => Assert.True(time > TimeSpan.Zero));
+            // Without a drafter there is nothing to draft and nothing to commit: a clock may not see it.
+            if (how.Drafter != Drafter.None) Assert.All(new[] { seen.DraftTime, seen.CommitTime }, time => Assert.True(time > TimeSpan.Zero));
         }
     }
 
