@@ -1,4 +1,3 @@
-using System.Numerics;
 using global::ILGPU;
 using global::ILGPU.Algorithms;
 
@@ -14,7 +13,7 @@ internal static class RowGroup
     public const int Most = 256;
 
     /// <summary>The sum of every thread's number, for all of them. All threads of the group must call it.</summary>
-    public static T Sum<T>(ArrayView<T> shared, T own) where T : unmanaged, IAdditionOperators<T, T, T>
+    public static float Sum(ArrayView<float> shared, float own)
     {
         int thread = Group.IdxX;
         shared[thread] = own;
@@ -25,7 +24,7 @@ internal static class RowGroup
             Group.Barrier();
         }
 
-        T sum = shared[0];
+        float sum = shared[0];
         Group.Barrier();                                    // before the next use overwrites it
         return sum;
     }

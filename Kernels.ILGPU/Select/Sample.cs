@@ -128,7 +128,7 @@ public sealed partial class IlgpuBackend
             if (logits[row, c] == largest) first = c;
         for (int c = from; c < to; c++) sum += KeptWeight(logits[row, c], key, ties, ref seen, largest, draw);
         first = Smallest(counts, first);
-        double stop = draw.Uniform * RowGroup.Sum(sums, sum), passed = SumBefore(sums, sum, thread);
+        double stop = draw.Uniform * Total(sums, sum), passed = SumBefore(sums, sum, thread);
 
         int found = columns, last = -1;
         seen = equalBefore;
@@ -176,7 +176,12 @@ public sealed partial class IlgpuBackend
         int count = 0;
         for (int c = Group.IdxX; c < columns; c += Group.DimX)
             if (Key(logits[row, c]) > key) count++;
-        return RowGroup.Sum(shared, count);
+        shared[Group.IdxX] = count;
+        Group.Barrier();
+        count = 0;
+        for (int t = 0; t < Group.DimX; t++) count += shared[t];
+        Group.Barrier();
+        return count;
     }
 
     private static double MassAbove(Rows logits, int row, int columns, uint key, float largest, float temperature, ArrayView<double> shared)
@@ -184,7 +189,18 @@ public sealed partial class IlgpuBackend
         double mass = 0;
         for (int c = Group.IdxX; c < columns; c += Group.DimX)
             if (Key(logits[row, c]) > key) mass += Weight(logits[row, c], largest, temperature);
-        return RowGroup.Sum(shared, mass);
+        return Total(shared, mass);
+    }
+
+    // Not as a tree: with the barriers of one, here within loops, an OpenCL compiler for CPUs takes half a minute.
+    private static double Total(ArrayView<double> shared, double own)
+    {
+        shared[Group.IdxX] = own;
+        Group.Barrier();
+        double total = 0;
+        for (int t = 0; t < Group.DimX; t++) total += shared[t];
+        Group.Barrier();
+        return total;
     }
 
     private static int SumBefore(ArrayView<int> shared, int own, int thread)
