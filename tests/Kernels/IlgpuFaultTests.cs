@@ -4,6 +4,7 @@ using ILGPU.Backends.OpenCL;
 using ILGPU.IR;
 using ILGPU.IR.Intrinsics;
 using ILGPU.Runtime;
+using ILGPU.Runtime.Cuda;
 using ILGPU.Runtime.OpenCL;
 using Treeline.Kernels;
 using Treeline.Kernels.ILGPU;
@@ -64,6 +65,25 @@ public class IlgpuFaultTests
         Assert.True(IlgpuDevices.Works(backend));
     }
 
+    // cuBLAS is not here; what becomes of what it says is.
+    [Fact]
+    public void A_library_without_memory_is_no_fault_and_any_other_trouble_of_it_is()
+    {
+        IlgpuBackend backend = IlgpuDevices.Open("ilgpu-cpu");
+        using (backend.Enter("Linear"))
+        {
+            Assert.StartsWith("ilgpu-cpu: no memory for the work queued, free ", Assert.IsType<OutOfDeviceMemoryException>(backend.Failed(new CuBlasException(CuBlasStatus.CUBLAS_STATUS_ALLOC_FAILED))).Message, StringComparison.Ordinal);
+        }
+
+        Assert.True(IlgpuDevices.Works(backend));
+        using (backend.Enter("Linear"))
+        {
+            Assert.StartsWith("ilgpu-cpu: Linear failed on the device: ", Assert.IsType<BackendFaultedException>(backend.Failed(new CuBlasException(CuBlasStatus.CUBLAS_STATUS_EXECUTION_FAILED))).Message, StringComparison.Ordinal);
+        }
+
+        backend.Dispose();
+    }
+
     [Theory, MemberData(nameof(Names))]
     public void After_a_fault_every_call_is_refused_and_the_device_is_not_used_again(string name)
     {
@@ -116,7 +136,7 @@ public class IlgpuFaultTests
         Task call = Task.Run(() =>
         {
             using KernelBackend.Call entered = backend.Enter("Slow");
-            SlowKernel.Launch(backend, ((IlgpuBuffer)number.Buffer).View.Cast<int>());
+            SlowKernel.Launch(backend, number);
             launched.Set();
             backend.Wait();
         }, TestContext.Current.CancellationToken);
@@ -131,7 +151,7 @@ public class IlgpuFaultTests
     {
         using IlgpuBackend backend = IlgpuDevices.Open(name);
         using DeviceTensor number = backend.Upload<int>([1], 1), sum = backend.Allocate(ElementType.Float32, 1, 1000);
-        SlowKernel.Launch(backend, ((IlgpuBuffer)number.Buffer).View.Cast<int>());
+        SlowKernel.Launch(backend, number);
         AddDropped(backend, sum);
         GC.Collect();
         GC.WaitForPendingFinalizers();
@@ -147,11 +167,11 @@ public class IlgpuFaultTests
     {
         IlgpuBackend backend = IlgpuDevices.Open(name);
         DeviceTensor number = backend.Upload<int>([1], 1), x = backend.Upload<float>([1, 2], 1, 2), kept = backend.Upload<float>([1, 2], 1, 2);
-        SlowKernel.Launch(backend, ((IlgpuBuffer)number.Buffer).View.Cast<int>());
+        SlowKernel.Launch(backend, number);
         backend.Add(x, x, x);
         x.Dispose();
         x.Dispose();
-        SlowKernel.Launch(backend, ((IlgpuBuffer)number.Buffer).View.Cast<int>());
+        SlowKernel.Launch(backend, number);
         backend.Dispose();
         backend.Dispose();
         number.Dispose();
@@ -164,7 +184,7 @@ public class IlgpuFaultTests
     private static void AddDropped(IlgpuBackend backend, DeviceTensor sum)
     {
         DeviceTensor ones = backend.Upload<float>([.. Enumerable.Repeat(1f, 1000)], 1, 1000), twos = backend.Upload<float>([.. Enumerable.Repeat(2f, 1000)], 1, 1000);
-        SlowKernel.Launch(backend, ((IlgpuBuffer)sum.Buffer).View.Cast<int>());
+        SlowKernel.Launch(backend, sum);
         backend.Add(ones, twos, sum);
     }
 

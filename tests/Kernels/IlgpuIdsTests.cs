@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using ILGPU.Runtime.OpenCL;
 using Treeline.Kernels;
 using Treeline.Kernels.ILGPU;
@@ -30,15 +29,10 @@ public class IlgpuIdsTests
             () => backend.TopK(logits, values, some), () => backend.Embedding(table, some.View(8).Slice(0, 2, 4), rows),
         ];
         foreach (Action op in ops) op();                    // kernels are compiled
-        SlowKernel.Launch(backend, ((IlgpuBuffer)busy.Buffer).View.Cast<int>());
+        SlowKernel.Launch(backend, busy);
         backend.Synchronize();
-        SlowKernel.Launch(backend, ((IlgpuBuffer)busy.Buffer).View.Cast<int>());
-        long start = Stopwatch.GetTimestamp();
-        foreach (Action op in ops) op();
-        TimeSpan queued = Stopwatch.GetElapsedTime(start);
-        backend.Synchronize();
-        TimeSpan rest = Stopwatch.GetElapsedTime(start) - queued;
-        Assert.True(queued < rest, $"to queue took {queued}, to wait then {rest}");
+        SlowKernel.Launch(backend, busy);
+        SlowKernel.RequireNoWait("ops", () => Array.ForEach(ops, op => op()), backend.Synchronize);
     }
 
     // A batch or a tree shrinks: what lay beyond it no longer counts.
@@ -58,13 +52,8 @@ public class IlgpuIdsTests
 
         void Embed(int count, int from = 0)
         {
-            SlowKernel.Launch(backend, ((IlgpuBuffer)busy.Buffer).View.Cast<int>());
-            long start = Stopwatch.GetTimestamp();
-            backend.Embedding(table.First(count), ids.Slice(0, from, count), rows.First(count));
-            TimeSpan queued = Stopwatch.GetElapsedTime(start);
-            backend.Synchronize();
-            TimeSpan rest = Stopwatch.GetElapsedTime(start) - queued;
-            Assert.True(queued < rest, $"{count} from {from}: to queue took {queued}, to wait then {rest}");
+            SlowKernel.Launch(backend, busy);
+            SlowKernel.RequireNoWait($"{count} from {from}", () => backend.Embedding(table.First(count), ids.Slice(0, from, count), rows.First(count)), backend.Synchronize);
         }
     }
 
