@@ -101,6 +101,25 @@ public class DeviceCommitTests
         Assert.All(rig.Run(Feed.Advance(0, Tokens.Random(random, Specs[0], 1)))[0], x => Assert.True(double.IsFinite(x)));
     }
 
+    // At the depth of another's child, of no node, of a number below -1, deeper than the tree.
+    [Theory, MemberData(nameof(Devices))]
+    public void Each_wrong_row_is_found_and_told_in_the_hosts_words(string name)
+    {
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        using var rig = new AttentionRig(backend, Specs);
+        TokenTree tree = TokenTree.FromParents([-1, 0, 0, 2, -1]);
+        Tokens nodes = Tokens.Random(new Random(14), Specs[0], 5);
+        foreach (int[] row in (int[][])[[4, 1, -1], [0, 1, 3], [1, -1, -1], [0, 0, -1], [0, 2, 2], [5, -1, -1], [0, int.MaxValue, -1], [-2, -1, -1], [0, int.MinValue, -1], [-1, -1, 0], [0, -1, 3]])
+        {
+            rig.Run(Feed.Verify(0, tree, nodes));
+            string message = Assert.Throws<ArgumentException>(() => backend.Commit(rig.State, rig.Step, row)).Message;
+            using DeviceTensor accepted = backend.Upload<int>(row, 1, 3);
+            backend.Commit(rig.State, rig.Step, accepted);
+            Assert.Equal(message, Assert.Throws<ArgumentException>(() => rig.State.Length(0)).Message);
+            Assert.Equal(0, rig.State.Length(0));
+        }
+    }
+
     [Theory, MemberData(nameof(Devices))]
     public void Whatever_reads_the_state_first_reports_it_once_and_does_nothing(string name)
     {
