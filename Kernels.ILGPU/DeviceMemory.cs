@@ -94,6 +94,7 @@ internal sealed class DeviceMemory(string name, Accelerator accelerator)
                 GC.SuppressFinalize(memory);
 #pragma warning restore CA1816
                 memory.MemSet(backend.Stream, 0, 0, bytes);
+                backend.Waits++;
                 backend.Stream.Synchronize();
                 Allocations++;
                 return true;

@@ -86,6 +86,7 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     public unsafe void Write(long offset, ReadOnlySpan<byte> from)
     {
         if (from.IsEmpty) return;
+        _backend.Waits++;
         fixed (byte* host = from)
         {
             try
@@ -108,6 +109,7 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     public unsafe void Read(long offset, Span<byte> to)
     {
         if (to.IsEmpty) return;
+        _backend.Waits++;
         fixed (byte* host = to)
         {
             try

@@ -74,6 +74,7 @@ public sealed partial class IlgpuBackend
         try
         {
             from.CopyToCPU(Stream, to);
+            Waits++;
             Stream.Synchronize();
         }
         catch (AcceleratorException e)
@@ -88,6 +89,7 @@ public sealed partial class IlgpuBackend
         try
         {
             to.CopyFromCPU(Stream, from);
+            Waits++;
             Stream.Synchronize();                           // the caller may reuse the span
         }
         catch (AcceleratorException e)

@@ -1,9 +1,7 @@
-using System.Diagnostics;
 using ILGPU;
 using ILGPU.Runtime;
 using Treeline.Kernels;
 using Treeline.Kernels.ILGPU;
-using Xunit;
 
 namespace Treeline.Tests.Harness;
 
@@ -19,20 +17,6 @@ internal static class SlowKernel
         Action<AcceleratorStream, Index1D, ArrayView<int>, int>? launch = null;
         foreach (int rounds in (int[])[0, 200_000_000])     // the first launch of all would be waited for
             backend.Load(ref launch, Kernel)(backend.Stream, 1, result, rounds);
-    }
-
-    /// <summary>Requires that a call only queues while the kernel runs: it returns in less time than the device needs from then on.</summary>
-    /// <param name="what">Which call it is, for the message.</param>
-    /// <param name="call">The call, behind the kernel or launching it.</param>
-    /// <param name="wait">Waits for the device.</param>
-    public static void RequireNoWait(string what, Action call, Action wait)
-    {
-        long start = Stopwatch.GetTimestamp();
-        call();
-        TimeSpan queued = Stopwatch.GetElapsedTime(start);
-        wait();
-        TimeSpan rest = Stopwatch.GetElapsedTime(start) - queued;
-        Assert.True(queued < rest, $"{what}: to queue took {queued}, to wait then {rest}");
     }
 
     // One thread; each number comes from the one before, and no compiler makes one step of many.
