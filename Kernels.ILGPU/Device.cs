@@ -4,11 +4,18 @@ using System.Reflection;
 using global::ILGPU;
 using global::ILGPU.Runtime;
 using global::ILGPU.Runtime.Cuda;
+using global::ILGPU.Runtime.OpenCL;
 
 namespace Treeline.Kernels.ILGPU;
 
 /// <summary>An open device with its compiled kernels: one backend has it at a time, the next one finds the kernels compiled.</summary>
-internal sealed class Device(string name, Context context, Accelerator accelerator, bool withConsent, bool inPrimaryContext = false, Action<Context>? register = null)
+/// <param name="name">Its name.</param>
+/// <param name="context">ILGPU's context.</param>
+/// <param name="accelerator">The device.</param>
+/// <param name="withConsent">Only those get it who accept it without generic address space.</param>
+/// <param name="inPrimaryContext">It works in the primary context of a CUDA device.</param>
+/// <param name="programs">The programs of an OpenCL device, of kernels translated as <see cref="Fused"/> wants it; tests have others.</param>
+internal sealed class Device(string name, Context context, Accelerator accelerator, bool withConsent, bool inPrimaryContext = false, OpenClPrograms? programs = null)
 {
     private static readonly List<Accelerator> Abandoned = [];
 
@@ -25,8 +32,8 @@ internal sealed class Device(string name, Context context, Accelerator accelerat
     /// <summary>ILGPU's context, which lives as long as the accelerator.</summary>
     public Context Context => context;
 
-    /// <summary>Tells a context, before its first kernel, of functions that ILGPU does not know.</summary>
-    public Action<Context> Register { get; } = register ?? Fused.Register;
+    /// <summary>The programs of an OpenCL device, null for others.</summary>
+    public OpenClPrograms? Programs { get; } = programs ?? (accelerator is CLAccelerator opencl ? new OpenClPrograms(opencl, Fused.Register, IlgpuBackend.Programs.All) : null);
 
     public DeviceMemory Memory { get; } = new(name, accelerator);
 
@@ -64,7 +71,7 @@ internal sealed class Device(string name, Context context, Accelerator accelerat
         if (_launchers.TryGetValue(kernel, out Delegate? known)) return (T)known;
         long started = Stopwatch.GetTimestamp();
         var use = new KernelUse(KernelCompiler.NameOf(kernel));
-        T launcher = Guarded(KernelCompiler.Compile<T>(this, kernel), use);
+        T launcher = Guarded(KernelCompiler.Compile<T>(this, kernel, use), use);
         use.Compiled(Stopwatch.GetElapsedTime(started));
         _kernels.Add(use);
         _launchers[kernel] = launcher;
@@ -82,7 +89,7 @@ internal sealed class Device(string name, Context context, Accelerator accelerat
             return;
         }
 
-        foreach (IDisposable? part in (IDisposable?[])[_cuBlas, accelerator, context])
+        foreach (IDisposable? part in (IDisposable?[])[_cuBlas, Programs, accelerator, context])
         {
             try
             {

@@ -1,12 +1,9 @@
 using System.Reflection;
 using global::ILGPU;
-using global::ILGPU.Backends;
 using global::ILGPU.Backends.EntryPoints;
-using global::ILGPU.Backends.OpenCL;
 using global::ILGPU.Backends.PTX;
 using global::ILGPU.Runtime;
 using global::ILGPU.Runtime.Cuda;
-using global::ILGPU.Runtime.OpenCL;
 
 namespace Treeline.Kernels.ILGPU;
 
@@ -17,14 +14,19 @@ internal static class KernelCompiler
     private const int IndexGroup = 128;
 
     /// <summary>A kernel's launcher.</summary>
+    /// <param name="device">The device.</param>
+    /// <param name="kernel">The kernel.</param>
+    /// <param name="use">Is told of the program that it is part of, on OpenCL.</param>
     /// <exception cref="KernelCompilationException">It cannot be compiled; the device stays usable.</exception>
-    public static T Compile<T>(Device device, MethodInfo kernel) where T : Delegate
+    public static T Compile<T>(Device device, MethodInfo kernel, KernelUse use) where T : Delegate
     {
         try
         {
             Accelerator accelerator = device.Accelerator;
-            CompiledKernel compiled = accelerator is CLAccelerator opencl ? OpenClSource.Compile(opencl, kernel, device.Register) : accelerator.CompileKernel(Entry(kernel));
-            Kernel loaded = TakesIndex(kernel) ? accelerator.LoadImplicitlyGroupedKernel(compiled, Math.Min(IndexGroup, accelerator.MaxNumThreadsPerGroup)) : accelerator.LoadKernel(compiled);
+            int group = TakesIndex(kernel) ? Math.Min(IndexGroup, accelerator.MaxNumThreadsPerGroup) : 0;
+            Kernel loaded = device.Programs is not null ? device.Programs.Load(kernel, group, use)
+                : group > 0 ? accelerator.LoadImplicitlyGroupedKernel(accelerator.CompileKernel(Entry(kernel)), group)
+                : accelerator.LoadKernel(accelerator.CompileKernel(Entry(kernel)));
             return loaded.CreateLauncherDelegate<T>();
         }
         catch (Exception e) when (e is not OutOfMemoryException)
@@ -49,35 +51,19 @@ internal static class KernelCompiler
     public static EntryPointDescription Entry(MethodInfo kernel) =>
         TakesIndex(kernel) ? EntryPointDescription.FromImplicitlyGroupedKernel(kernel) : EntryPointDescription.FromExplicitlyGroupedKernel(kernel);
 
-    // ILGPU drops what the driver's compiler says: the source is compiled once more to hear it. Where ILGPU itself refuses, its own words are the log.
+    // ILGPU drops what CUDA's compiler says: the kernel is compiled once more to hear it. Elsewhere the refusal's own words are the log.
     private static string Log(Device device, MethodInfo kernel, Exception refusal)
     {
-        if (refusal is not AcceleratorException) return Words(refusal);
+        if (refusal is not CudaException || device.Accelerator is not CudaAccelerator cuda) return Words(refusal);
         try
         {
-            string? log = device.Accelerator switch
-            {
-                CLAccelerator opencl => Log(opencl, OpenClSource.Compile(opencl, kernel, device.Register)),
-                CudaAccelerator cuda => Log((PTXCompiledKernel)cuda.Backend.Compile(Entry(kernel), default)),
-                _ => null,
-            };
+            string? log = Log((PTXCompiledKernel)cuda.Backend.Compile(Entry(kernel), default));
             return string.IsNullOrWhiteSpace(log) ? Words(refusal) : log.TrimEnd('\0', '\n');
         }
         catch (Exception e) when (e is not OutOfMemoryException)
         {
             return Words(e);
         }
-    }
-
-    private static string? Log(CLAccelerator accelerator, CLCompiledKernel kernel)
-    {
-        if (CLKernel.LoadKernel(accelerator, kernel.Name, kernel.Source, kernel.CVersion, out nint program, out nint function, out string? log) == CLError.CL_SUCCESS)
-        {
-            CLException.ThrowIfFailed(CLAPI.CurrentAPI.ReleaseKernel(function));
-            CLException.ThrowIfFailed(CLAPI.CurrentAPI.ReleaseProgram(program));
-        }
-
-        return log;
     }
 
     private static string? Log(PTXCompiledKernel kernel)
@@ -87,5 +73,10 @@ internal static class KernelCompiler
         return log;
     }
 
-    private static string Words(Exception e) => e.InnerException is null ? e.Message : $"{e.Message}: {Words(e.InnerException)}";
+    private static string Words(Exception e) => e switch
+    {
+        AggregateException => Words(e.InnerException!),     // of a thread that translated it
+        { InnerException: { } inner } => $"{e.Message}: {Words(inner)}",
+        _ => e.Message,
+    };
 }

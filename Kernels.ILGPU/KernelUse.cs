@@ -16,8 +16,16 @@ public sealed class KernelUse
     /// <summary>What its first use took: ILGPU's compiler, the driver's, and the first launch, at which some drivers compile; zero before that.</summary>
     public TimeSpan FirstUse { get; private set; }
 
+    /// <summary>The program that it is part of on OpenCL, which its kernels are built with; elsewhere, and before the first use, empty.</summary>
+    public string Program { get; private set; } = "";
+
+    /// <summary>How much of <see cref="FirstUse"/> went by until that program was built: next to nothing where another of its kernels was used before.</summary>
+    public TimeSpan ProgramBuild { get; private set; }
+
     /// <summary>Launches so far.</summary>
     public long Launches { get; private set; }
+
+    internal void Built(string program, TimeSpan time) => (Program, ProgramBuild) = (program, time);
 
     internal void Compiled(TimeSpan time) => FirstUse = time;
 

@@ -38,13 +38,17 @@ internal static class CompileTable
             double compiling = used.Sum(kernel => kernel.FirstUse.TotalSeconds);
             begun += compiling;
             foreach (KernelUse kernel in used.OrderByDescending(kernel => kernel.FirstUse))
-                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {kernel.Kernel,-52} {kernel.FirstUse.TotalSeconds,6:f2} s"));
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"  {kernel.Kernel,-52} {kernel.FirstUse.TotalSeconds,6:f2} s{OfProgram(kernel)}"));
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{(way.Drafter != Drafter.None ? "trees" : way.Temperature > 0 ? "drawn tokens" : "one token at a time")}: {used.Length} more kernels, ready after {compiling:f2} s; {way.MaxTokens} tokens took {seconds:f2} s"));
         }
 
         Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"all: {known} kernels, ready after {begun:f2} s"));
         return 0;
     }
+
+    // Where it was the first of its program.
+    private static string OfProgram(KernelUse kernel) => kernel.ProgramBuild.TotalMilliseconds < 5 ? ""
+        : string.Create(CultureInfo.InvariantCulture, $", {kernel.ProgramBuild.TotalSeconds:f2} s of it its program: {kernel.Program}");
 
     private static KernelBackend? Open(string name)
     {

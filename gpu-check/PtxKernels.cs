@@ -47,10 +47,10 @@ internal sealed class PtxKernels : IDisposable
     private static IEnumerable<MethodBase> Bodies(Type type) =>
         type.GetMethods(Everything | BindingFlags.Static | BindingFlags.Instance).Concat<MethodBase>(type.GetConstructors(Everything | BindingFlags.Static | BindingFlags.Instance));
 
-    /// <summary>All code of the backend, generic methods once for each choice of types that they are called with.</summary>
+    /// <summary>All code of the backend but the list of programs, which launches nothing; generic methods once for each choice of types that they are called with.</summary>
     private static List<MethodBase> Reached()
     {
-        List<MethodBase> reached = [.. typeof(IlgpuBackend).Assembly.GetTypes().SelectMany(Bodies).Where(body => !body.IsGenericMethodDefinition)];
+        List<MethodBase> reached = [.. typeof(IlgpuBackend).Assembly.GetTypes().Where(type => type != typeof(IlgpuBackend.Programs)).SelectMany(Bodies).Where(body => !body.IsGenericMethodDefinition)];
         var known = reached.ToHashSet();
         for (int i = 0; i < reached.Count; i++)
             reached.AddRange(Operands(reached[i], OpCodes.Call).Where(called => called.IsGenericMethod && !called.ContainsGenericParameters && called.Module == typeof(IlgpuBackend).Module && known.Add(called)));

@@ -44,25 +44,34 @@ public class IlgpuFaultTests
     [Fact]
     public void What_the_drivers_compiler_says_is_kept()
     {
-        IlgpuDevices.Open("opencl:0").Dispose();            // there is one
-        // A device of its own, whose contexts write for a function what no driver knows.
-        Context context = Context.Create(builder => builder.Optimize(OptimizationLevel.O2).OpenCL(device =>
-        {
-            GenericAddressSpace.Claim(device);
-            return true;
-        }));
-        var device = new global::Treeline.Kernels.ILGPU.Device("opencl:own", context, context.GetCLDevice(0).CreateAccelerator(context), withConsent: true, register: apart =>
-        {
-            Fused.Register(apart);
-            apart.GetIntrinsicManager().RegisterMethod(typeof(IlgpuFaultTests).GetMethod(nameof(Unknown))!, new CLIntrinsic(typeof(IlgpuFaultTests), nameof(EmitUnknown), IntrinsicImplementationMode.GenerateCode));
-        });
-        using var backend = new IlgpuBackend(device, new BackendOptions());
+        using IlgpuBackend backend = OpenOwn();
         Action<AcceleratorStream, Index1D, ArrayView<int>>? launch = null;
         KernelCompilationException e = Assert.Throws<KernelCompilationException>(() => backend.Load(ref launch, UnknownKernel));
         Assert.Equal((nameof(UnknownKernel), "opencl:own"), (e.Kernel, e.Device));
         Assert.Contains("no_such_function", e.Log, StringComparison.Ordinal);
         Assert.Null(launch);
         Assert.True(IlgpuDevices.Works(backend));
+    }
+
+    [Theory, InlineData(true), InlineData(false)]
+    public void A_kernel_that_is_refused_does_not_take_the_others_of_its_program_with_it(bool byDriver)
+    {
+        Action<Index1D, ArrayView<int>> refused = byDriver ? UnknownKernel : AllocatingKernel;
+        using IlgpuBackend backend = OpenOwn(new KernelProgram("sound", CountKernel, TwiceKernel), new KernelProgram("unsound", ThriceKernel, refused, OppositeKernel));
+        using DeviceTensor numbers = backend.Allocate(ElementType.Int32, 4);
+        Assert.Equal([0, 1, 2, 3], Launched(CountKernel));
+        Assert.Equal([0, 3, 6, 9], Launched(ThriceKernel));
+        Assert.Equal(refused.Method.Name, Assert.Throws<KernelCompilationException>(() => Launched(refused)).Kernel);
+        Assert.Equal([0, -1, -2, -3], Launched(OppositeKernel));
+        Assert.Equal([0, 2, 4, 6], Launched(TwiceKernel));
+        Assert.Equal(["sound", nameof(ThriceKernel), nameof(OppositeKernel), "sound"], backend.Kernels.Select(kernel => kernel.Program));
+
+        int[] Launched(Action<Index1D, ArrayView<int>> kernel)
+        {
+            Action<AcceleratorStream, Index1D, ArrayView<int>>? launch = null;
+            backend.Load(ref launch, kernel)(backend.Stream, 4, ((IlgpuBuffer)numbers.Buffer).View.Cast<int>());
+            return backend.Download<int>(numbers);
+        }
     }
 
     // cuBLAS is not here; what becomes of what it says is.
@@ -180,6 +189,24 @@ public class IlgpuFaultTests
         Assert.True(IlgpuDevices.Works(next));
     }
 
+    /// <summary>A device of its own, with other programs, whose contexts write for a function what no driver knows.</summary>
+    private static IlgpuBackend OpenOwn(params KernelProgram[] programs)
+    {
+        IlgpuDevices.Open("opencl:0").Dispose();            // there is one
+        Context context = Context.Create(builder => builder.Optimize(OptimizationLevel.O2).OpenCL(device =>
+        {
+            GenericAddressSpace.Claim(device);
+            return true;
+        }));
+        CLAccelerator accelerator = context.GetCLDevice(0).CreateCLAccelerator(context);
+        var device = new global::Treeline.Kernels.ILGPU.Device("opencl:own", context, accelerator, withConsent: true, programs: new OpenClPrograms(accelerator, apart =>
+        {
+            Fused.Register(apart);
+            apart.GetIntrinsicManager().RegisterMethod(typeof(IlgpuFaultTests).GetMethod(nameof(Unknown))!, new CLIntrinsic(typeof(IlgpuFaultTests), nameof(EmitUnknown), IntrinsicImplementationMode.GenerateCode));
+        }, programs));
+        return new IlgpuBackend(device, new BackendOptions());
+    }
+
     [MethodImpl(MethodImplOptions.NoInlining)]
     private static void AddDropped(IlgpuBackend backend, DeviceTensor sum)
     {
@@ -203,6 +230,12 @@ public class IlgpuFaultTests
     }
 
     private static void CountKernel(Index1D index, ArrayView<int> result) => result[index] = index;
+
+    private static void TwiceKernel(Index1D index, ArrayView<int> result) => result[index] = 2 * index;
+
+    private static void ThriceKernel(Index1D index, ArrayView<int> result) => result[index] = 3 * index;
+
+    private static void OppositeKernel(Index1D index, ArrayView<int> result) => result[index] = -index;
 
     /// <summary>A function of which the driver has never heard.</summary>
     [IntrinsicImplementation]
