@@ -173,6 +173,8 @@ test_ilgpu() {
         local accept=TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE=1
         suite 1800 'kernels, models and decoding on opencl:0' "TREELINE_TEST_BACKENDS=opencl:0 $accept" \
             -class 'Treeline.Tests.Kernels.*' -class 'Treeline.Tests.Managed.Models.*' -class 'Treeline.Tests.Managed.Decoding.*' -class Treeline.Tests.Cli.RunTests -class- '*.SwapTests' -class- '*.Ilgpu*' -class- '*.PtxTests' -trait- tier=full
+        suite 900 'attention on opencl:0, with kernels and threads as on a GPU' "TREELINE_TEST_BACKENDS=opencl:0/gpu $accept" \
+            -class '*.GoldenAttentionTests' -class '*.ExactnessTests' -class '*.AgreementTests' -class '*.LimitTests' -class '*.DeviceCommitTests' -trait- tier=full
         suite 600 'sequences that move between cpu and opencl:0, compare' "TREELINE_TEST_BACKENDS=cpu,opencl:0 $accept" -class '*.SwapTests' -class '*.SnapshotTests' -class '*.CompareTests'
     fi
 }

@@ -43,7 +43,7 @@ internal sealed class DeviceArray<T>(IlgpuBackend backend) : IDisposable where T
     public ArrayView<T> Upload(ReadOnlySpan<T> numbers)
     {
         ArrayView<T> view = Reserve(numbers.Length);
-        Buffer.Write(0, MemoryMarshal.AsBytes(numbers));
+        Buffer.Queue(MemoryMarshal.AsBytes(numbers));
         return view;
     }
 

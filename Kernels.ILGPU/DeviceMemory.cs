@@ -16,7 +16,7 @@ internal sealed class DeviceMemory(string name, Accelerator accelerator)
     private static readonly ConcurrentDictionary<string, Count> Counts = [];
 
     private readonly Count _count = Counts.GetOrAdd(name, _ => new Count());
-    private readonly ConcurrentQueue<MemoryBuffer> _dropped = [];
+    private readonly ConcurrentQueue<(MemoryBuffer Memory, object Held)> _dropped = [];
 
     /// <summary>Bytes that may be held at once.</summary>
     public long Total { get; set; } = accelerator is CPUAccelerator ? GC.GetGCMemoryInfo().TotalAvailableMemoryBytes : accelerator.MemorySize;
@@ -72,14 +72,16 @@ internal sealed class DeviceMemory(string name, Accelerator accelerator)
     }
 
     /// <summary>Takes note of memory that nobody refers to any more; from the finalizer's thread.</summary>
-    public void Drop(MemoryBuffer memory) => _dropped.Enqueue(memory);
+    /// <param name="memory">The memory.</param>
+    /// <param name="held">What queued work may still be reading on the host.</param>
+    public void Drop(MemoryBuffer memory, object held) => _dropped.Enqueue((memory, held));
 
     /// <summary>Gives back what was dropped, after the work queued so far.</summary>
     public void GiveBackDropped(IlgpuBackend backend)
     {
         if (_dropped.IsEmpty) return;
         backend.WaitQuietly();
-        while (_dropped.TryDequeue(out MemoryBuffer? memory)) GiveBack(memory);
+        while (_dropped.TryDequeue(out (MemoryBuffer Memory, object Held) dropped)) GiveBack(dropped.Memory);
     }
 
     private bool TryTake(IlgpuBackend backend, long bytes, out MemoryBuffer? memory, out Exception? cause)

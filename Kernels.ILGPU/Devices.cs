@@ -101,7 +101,7 @@ internal static class Devices
             global::ILGPU.Runtime.Device? chosen = family == "ilgpu-cpu" && name != family ? null : context.Devices.FirstOrDefault(device => device.AcceleratorType == type);
             if (chosen is not null)
             {
-                Fused.Register(context);
+                Register(context);
                 Accelerator accelerator = chosen.CreateAccelerator(context);
                 bool isPrimary = IsPrimary(name, options);
                 if (isPrimary) PrimaryContext.Adopt((CudaAccelerator)accelerator);
@@ -119,12 +119,19 @@ internal static class Devices
         throw new BackendUnavailableException($"backend: {name}: {refused ?? $"no such device; {WhatThereIs(family, accepts)}"}");
     }
 
+    /// <summary>Tells a context of the functions of these kernels that ILGPU does not know.</summary>
+    public static void Register(Context context)
+    {
+        Fused.Register(context);
+        Patch.Register(context);
+    }
+
     /// <summary>A context with the settings of all others and no device: for compiling where there is none.</summary>
     /// <param name="register">Tells it of functions that ILGPU does not know; null: those of these kernels.</param>
     internal static Context CreateWithoutDevice(Action<Context>? register = null)
     {
         Context context = Context.Create(builder => Settings(builder));
-        (register ?? Fused.Register)(context);
+        (register ?? Register)(context);
         return context;
     }
 

@@ -9,7 +9,7 @@ public sealed partial class IlgpuBackend
     /// <summary>Packs in blocks of integers. The contract's rule runs on the host, where a division has one result.</summary>
     private IlgpuWeightMatrix PackBlocks(DeviceTensor weight, WeightForm form, bool transposed)
     {
-        var blocks = new HostBlocks(form, transposed ? weight.RowLength : weight.Rows, transposed ? weight.Rows : weight.RowLength);
+        var blocks = new HostBlocks(form, transposed ? weight.RowLength : weight.Rows, transposed ? weight.Rows : weight.RowLength, Panel(transposed ? weight.RowLength : weight.Rows));
         int step = Math.Max(1, SlabNumbers / weight.RowLength / WeightBlocks.Size) * WeightBlocks.Size;
         for (long begin = 0; begin < weight.Rows; begin += step)
         {
@@ -36,16 +36,17 @@ public sealed partial class IlgpuBackend
         }
     }
 
-    /// <summary>A weight in blocks as a device has it: integers <c>[input][output]</c>, in 4 bits two inputs to a byte, the first in its lower half; scales <c>[block][output]</c>.</summary>
-    private sealed class HostBlocks(WeightForm form, int outputs, int inputs)
+    /// <summary>A weight in blocks as a device has it: integers <c>[input][output]</c>, in 4 bits two inputs to a byte, the first in its lower half; scales <c>[block][output]</c>. Where a panel has not all outputs, the integers of one follow those of the one before it.</summary>
+    private sealed class HostBlocks(WeightForm form, int outputs, int inputs, int panel)
     {
         private readonly bool _isInt4 = form == WeightForm.Int4;
+        private readonly long _rows = form == WeightForm.Int4 ? (inputs + 1L) / 2 : inputs;
 
         public int Outputs => outputs;
 
         public int Inputs => inputs;
 
-        public byte[] Integers { get; } = new byte[checked((form == WeightForm.Int4 ? (inputs + 1L) / 2 : inputs) * outputs)];
+        public byte[] Integers { get; } = new byte[checked((form == WeightForm.Int4 ? (inputs + 1L) / 2 : inputs) * (((long)outputs + panel - 1) / panel * panel))];
 
         public float[] Scales { get; } = new float[(long)WeightBlocks.Count(inputs) * outputs];
 
@@ -75,8 +76,9 @@ public sealed partial class IlgpuBackend
 
         private void Set(long input, int output, int integer)
         {
-            if (!_isInt4) Integers[input * outputs + output] = (byte)integer;
-            else Integers[input / 2 * outputs + output] |= (byte)(input % 2 == 0 ? integer & 15 : integer << 4);
+            long at = (output / panel * _rows + (_isInt4 ? input / 2 : input)) * panel + output % panel;
+            if (!_isInt4) Integers[at] = (byte)integer;
+            else Integers[at] |= (byte)(input % 2 == 0 ? integer & 15 : integer << 4);
         }
     }
 }

@@ -1,3 +1,5 @@
+using System.Numerics;
+using System.Runtime.InteropServices;
 using global::ILGPU;
 using global::ILGPU.Runtime;
 using global::ILGPU.Runtime.Cuda;
@@ -10,10 +12,14 @@ internal sealed class IlgpuBuffer : DeviceBuffer
 {
     private const int MostKept = 1 << 16;                   // integers of which the host keeps a copy: ids and positions, not data
 
+    private const int MostQueued = 1 << 20;                 // bytes that are copied on the host so that it need not wait
+
     private readonly IlgpuBackend _backend;
     private readonly MemoryBuffer _memory;
     private readonly DeviceMemory? _owner;                  // null: somebody else's
     private bool _disposed;
+    private byte[] _queued = [];
+    private long _queuedAt = -1;                            // the host's waits when it was last queued
     private int[] _written = [];
     private long _writtenFirst;
     private int _writtenCount;
@@ -105,6 +111,32 @@ internal sealed class IlgpuBuffer : DeviceBuffer
         }
     }
 
+    /// <summary>Copies host bytes to its start; the span may be reused when this returns, the copy happens in the order of the queue.</summary>
+    /// <remarks>On OpenCL through memory of its own, so that the host waits only where an earlier copy from there may still be under way.</remarks>
+    public void Queue(ReadOnlySpan<byte> from)
+    {
+        if (!IsOpenCL || from.Length > MostQueued)
+        {
+            Write(0, from);
+            return;
+        }
+
+        if (from.IsEmpty) return;
+        if (_queuedAt == _backend.Waits) _backend.Wait();
+        if (_queued.Length < from.Length) _queued = GC.AllocateUninitializedArray<byte>((int)BitOperations.RoundUpToPowerOf2((uint)from.Length), pinned: true);
+        from.CopyTo(_queued);
+        try
+        {
+            CLException.ThrowIfFailed(CLAPI.CurrentAPI.WriteBuffer(_backend.Stream, Handle, false, 0, from.Length, Marshal.UnsafeAddrOfPinnedArrayElement(_queued, 0)));
+        }
+        catch (AcceleratorException e)
+        {
+            throw _backend.Failed(e);
+        }
+
+        _queuedAt = _backend.Waits;
+    }
+
     /// <summary>Copies a place to host bytes, after the work that writes it.</summary>
     public unsafe void Read(long offset, Span<byte> to)
     {
@@ -136,7 +168,7 @@ internal sealed class IlgpuBuffer : DeviceBuffer
         if (disposing) _backend.WaitQuietly();              // before somebody else's memory is free again, too
         if (_owner is null) return;
         if (disposing) _owner.GiveBack(_memory);
-        else _owner.Drop(_memory);
+        else _owner.Drop(_memory, _queued);
     }
 
     private void CudaCopy(nint to, nint from, int bytes)

@@ -3,7 +3,7 @@ using global::ILGPU.Runtime;
 
 namespace Treeline.Kernels.ILGPU;
 
-/// <summary>A weight in device memory: packed ones transposed, <c>[inputs, outputs]</c>, so that neighbouring outputs lie side by side; in place as it lies.</summary>
+/// <summary>A weight in device memory: packed ones transposed, <c>[inputs, outputs]</c>, so that neighbouring outputs lie side by side, where products are computed in patches panel by panel; in place as it lies.</summary>
 internal sealed class IlgpuWeightMatrix : WeightMatrix
 {
     private readonly DeviceBuffer? _owned, _scales;
@@ -62,10 +62,11 @@ public sealed partial class IlgpuBackend
         // Slab by slab, so that narrow numbers are never widened as a whole. The last one must be in reach.
         int step = Math.Max(1, SlabNumbers / weight.RowLength);
         RequireReachable(weight, weight.Offset + (weight.Rows - 1L) / step * step * weight.RowStride);
-        var buffer = new IlgpuBuffer(this, (long)outputs * inputs * type.Size());
+        int panel = Panel(outputs);
+        var buffer = new IlgpuBuffer(this, ((long)outputs + panel - 1) / panel * panel * inputs * type.Size());
         try
         {
-            for (long first = 0; first < weight.Rows; first += step) Pack(weight.Slice(0, (int)first, (int)Math.Min(step, weight.Rows - first)), type, buffer.View, (int)first, outputs, transposed);
+            for (long first = 0; first < weight.Rows; first += step) Pack(weight.Slice(0, (int)first, (int)Math.Min(step, weight.Rows - first)), type, buffer.View, (int)first, outputs, inputs, panel, transposed);
         }
         catch
         {
@@ -76,11 +77,14 @@ public sealed partial class IlgpuBackend
         return new IlgpuWeightMatrix(this, form, outputs, inputs, type, buffer, null);
     }
 
-    private void Pack(DeviceTensor slab, ElementType type, ArrayView<byte> to, int first, int outputs, bool transposed)
+    /// <summary>Outputs of a panel, whose numbers follow each other: all, or those of a patch.</summary>
+    private int Panel(int outputs) => UsesPatches ? Patch.Channels : outputs;
+
+    private void Pack(DeviceTensor slab, ElementType type, ArrayView<byte> to, int first, int outputs, int inputs, int panel, bool transposed)
     {
         Index1D threads = Threads(slab.Count);
         Rows from = Floats(slab, 0);
-        var shape = new PackShape(outputs, first, slab.Rows, transposed ? 1 : 0);
+        var shape = new PackShape(outputs, inputs, panel, first, slab.Rows, transposed ? 1 : 0);
         switch (type)
         {
             case ElementType.Float32: Load(ref _packFloat32, PackFloat32Kernel)(Stream, threads, from, to.Cast<float>(), shape); break;
@@ -98,9 +102,14 @@ public sealed partial class IlgpuBackend
 }
 
 /// <summary>Some rows of a weight on their way to <c>[inputs, outputs]</c>; neighbouring threads write neighbouring outputs.</summary>
-internal readonly struct PackShape(int outputs, int first, int rows, int transposed)
+internal readonly struct PackShape(int outputs, int inputs, int panel, int first, int rows, int transposed)
 {
     public readonly int Outputs = outputs;
+    public readonly int Inputs = inputs;
+
+    /// <summary>Outputs of a panel.</summary>
+    public readonly int Panel = panel;
+
     public readonly int First = first;
     public readonly int Rows = rows;
 
@@ -108,8 +117,10 @@ internal readonly struct PackShape(int outputs, int first, int rows, int transpo
     public readonly int Transposed = transposed;
 
     public long Place(int index) => Transposed != 0
-        ? (long)(First + index / Outputs) * Outputs + index % Outputs
-        : (long)(index / Rows) * Outputs + First + index % Rows;
+        ? Place(First + index / Outputs, index % Outputs)
+        : Place(index / Rows, First + index % Rows);
+
+    private long Place(int input, int output) => ((long)(output / Panel) * Inputs + input) * Panel + output % Panel;
 
     public float Number(Rows from, int index) => Transposed != 0 ? from[index / Outputs, index % Outputs] : from[index % Rows, index / Rows];
 }

@@ -33,7 +33,8 @@ internal static partial class OpenClSource
         int count = 0;
         for (int i = 0; i < kernels.Count; i++)
             program.Append(Renumbered(kernels[i].Source, ref count)).Replace($"kernel void {kernels[i].Name}(", $"kernel void {Name(kernels, i)}(");
-        return program.ToString();
+        string text = program.ToString();
+        return text.Contains("patch_", StringComparison.Ordinal) ? Patch.OpenCL + text : text;
     }
 
     /// <summary>A kernel's name in its program: the forms of a generic one have but one name of ILGPU's.</summary>

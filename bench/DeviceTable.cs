@@ -56,7 +56,7 @@ internal static class DeviceTable
         var shares = new double[Turns];
         for (int i = 0; i < Turns; i++)
         {
-            double seconds = Seconds(run, 1 + (int)(2e7 / work));
+            double seconds = Seconds(run, 1 + (int)(1e9 / work));
             Thread.Sleep(5);                                // a backend's threads look out for more work for a while: the limit is measured without them
             double peak = Machine.MultiplyAdd() / Seconds(() => Machine.MultiplyAdd(), 20);
             shares[i] = work / seconds / peak;

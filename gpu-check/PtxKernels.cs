@@ -19,8 +19,11 @@ internal sealed class PtxKernels : IDisposable
     public static IReadOnlyList<CudaArchitecture> Architectures { get; } = [CudaArchitecture.SM_70, CudaArchitecture.SM_80, CudaArchitecture.SM_90];
 
     /// <summary>Every kernel that the backend can launch, generic ones in every form: what its code takes the address of. So none is forgotten.</summary>
-    public static IReadOnlyList<MethodInfo> All { get; } =
+    public static IReadOnlyList<MethodInfo> Launched { get; } =
         [.. Reached().SelectMany(Taken).Distinct().OrderBy(Name, StringComparer.Ordinal)];
+
+    /// <summary>Those that CUDA runs: not what computes in patches, for which it has no functions.</summary>
+    public static IReadOnlyList<MethodInfo> All { get; } = [.. Launched.Where(kernel => !UsesPatches(kernel, []))];
 
     /// <summary>The kernels that are declared, as they are declared.</summary>
     public static IEnumerable<MethodInfo> Declared { get; } = [.. typeof(IlgpuBackend).GetMethods(Everything | BindingFlags.Static).Where(IsKernel)];
@@ -56,6 +59,13 @@ internal sealed class PtxKernels : IDisposable
             reached.AddRange(Operands(reached[i], OpCodes.Call).Where(called => called.IsGenericMethod && !called.ContainsGenericParameters && called.Module == typeof(IlgpuBackend).Module && known.Add(called)));
         return reached;
     }
+
+    private static bool UsesPatches(MethodInfo method, HashSet<MethodInfo> known) => method.DeclaringType == typeof(Patch)
+        || Called(method).Any(called => called.Module == typeof(IlgpuBackend).Module && known.Add(called) && UsesPatches(called, known));
+
+    // What its code calls, and what the types have that it is made for.
+    private static IEnumerable<MethodInfo> Called(MethodInfo method) =>
+        Operands(method, OpCodes.Call).Concat(method.IsGenericMethod ? method.GetGenericArguments().SelectMany(type => type.GetMethods(Everything | BindingFlags.Static)) : []);
 
     private static IEnumerable<MethodInfo> Taken(MethodBase body)
     {

@@ -27,6 +27,7 @@ public sealed partial class IlgpuBackend
         FlashMemory runs = _flash.Runs(this, spec, tiles.Places);
         var call = new FlashCall(spec, flash.Tables.View(step, state.Owner), view, flash.Memory, ((FlashWeights)layer.Prepared!).Terms, _flash.Scratch(this, spec, step.Tokens, tiles.Rows), Output(output));
         Rows query = Floats(inputs.Query, 0), key = Floats(inputs.Key, 1), value = Floats(inputs.Value, 2);
+        if (tiles.WalkCount > 0) Walk(query, key, value, tiles.Walks, tiles.WalkCount, call);
         foreach (FlashRound round in tiles.Rounds)
         {
             if (round.RunCount > 0)
@@ -47,6 +48,12 @@ public sealed partial class IlgpuBackend
 
             if (round.Trees.Count > 0)
             {
+                if (UsesPatches)
+                {
+                    AttendInPatches(query, key, value, round.Trees, call);
+                    continue;
+                }
+
                 Store(query, key, value, call, call.Memory, round.Trees, FlashTile.TreeRows);
                 Attend<Column8>(_flash.Eight, round.Trees, call);
             }
@@ -102,14 +109,15 @@ public sealed partial class IlgpuBackend
     /// <summary>Moves S and the window past the block of some slots, which is complete; of a slot that is listed as its complement it is not.</summary>
     private void Close(AttentionSpec spec, FlashMemory memory, ArrayView<int> slots, int count)
     {
-        if (spec.Global) Load(ref _flash.Close, FlashCloseKernel)(Stream, CloseGrid(spec, count), slots, memory, 1);
+        if (spec.Global && UsesPatches) Load(ref _flash.ClosePatches, FlashClosePatchesKernel)(Stream, CloseGrid(spec, count), slots, memory);
+        else if (spec.Global) Load(ref _flash.Close, FlashCloseKernel)(Stream, CloseGrid(spec, count), slots, memory, 1);
         if (memory.Window > 0) Load(ref _flash.Slide, FlashSlideKernel)(Stream, Threads((long)count * memory.ValueStride), slots, memory);
     }
 
     private KernelConfig CloseGrid(AttentionSpec spec, int count)
     {
         int lanes = ValueLanes(spec.ValueDim);
-        return Groups(count, (long)spec.KeyValueHeads * ((spec.HeadDim + 31) / 32), spec.ValueDim / lanes, lanes);
+        return Groups(count, (long)spec.KeyValueHeads * ((spec.HeadDim + 31) / 32), UsesPatches ? 1 : spec.ValueDim / lanes, UsesPatches ? 1 : lanes);
     }
 
     // One thread a head's vector of a tile's row: q̂ to its tile, k̂ and v at their places.
@@ -268,14 +276,18 @@ public sealed partial class IlgpuBackend
     {
         public readonly FlashSize One = new(), Eight = new(), Many = new();
         public Action<AcceleratorStream, Index1D, Rows, Rows, Rows, ArrayView<int>, FlashMemory, FlashScratch, int, int>? Store;
+        public Action<AcceleratorStream, KernelConfig, Rows, Rows, Rows, ArrayView<int>, FlashMemory, FlashScratch, int>? StorePatches;
         public Action<AcceleratorStream, KernelConfig, Rows, FlashTerms, ArrayView<int>, FlashMemory, FlashScratch, int>? Strip;
         public Action<AcceleratorStream, KernelConfig, Rows, FlashTerms, StepView, ArrayView<int>, FlashMemory, FlashScratch, int, FlashRows>? Node;
+        public Action<AcceleratorStream, KernelConfig, Rows, FlashTerms, StepView, ArrayView<int>, FlashMemory, FlashScratch, int, FlashRows>? Patches, PatchesYoso;
+        public Action<AcceleratorStream, KernelConfig, Rows, Rows, Rows, Rows, FlashTerms, StepView, ArrayView<int>, FlashMemory, FlashScratch, ArrayView<float>, long>? Walk, WalkYoso;
+        public Action<AcceleratorStream, KernelConfig, ArrayView<int>, FlashMemory>? ClosePatches;
         public Action<AcceleratorStream, KernelConfig, ArrayView<int>, FlashMemory, int>? Close;
         public Action<AcceleratorStream, KernelConfig, ArrayView<int>, FlashMemory, FlashMemory, int>? Move;
         public Action<AcceleratorStream, Index1D, ArrayView<int>, FlashMemory>? Slide;
         public Action<AcceleratorStream, KernelConfig, ArrayView<int>, Rows, FlashTerms, StepView, FlashMemory, FlashScratch>? Crossing;
         public Action<AcceleratorStream, Index1D, Rows, Rows, FlashTerms, FlashMemory, FlashScratch>? Join;
-        private DeviceArray<float>? _queries, _weights, _localSums, _globalSums, _local, _global, _convolution, _runStates, _runKeys, _runValues;
+        private DeviceArray<float>? _queries, _weights, _localSums, _globalSums, _local, _global, _convolution, _runStates, _runKeys, _runValues, _walks;
 
         public FlashScratch Scratch(IlgpuBackend backend, AttentionSpec spec, long tokens, long rows)
         {
@@ -283,12 +295,14 @@ public sealed partial class IlgpuBackend
             return new FlashScratch(
                 (_queries ??= new(backend)).Reserve(rows * spec.QueryHeads * spec.HeadDim + 8 * FlashMemory.Behind),
                 default,
-                (_localSums ??= new(backend)).Reserve(sums),
-                (_globalSums ??= new(backend)).Reserve(sums),
+                (_localSums ??= new(backend)).Reserve(sums + FlashMemory.Behind),
+                (_globalSums ??= new(backend)).Reserve(sums + FlashMemory.Behind),
                 new FlashTermsApart((_local ??= new(backend)).Reserve(outputs), (_global ??= new(backend)).Reserve(outputs), (_convolution ??= new(backend)).Reserve(outputs)));
         }
 
         public ArrayView<float> Weights(IlgpuBackend backend, long count) => (_weights ??= new(backend)).Reserve(count);
+
+        public ArrayView<float> Walks(IlgpuBackend backend, long count) => (_walks ??= new(backend)).Reserve(count);
 
         /// <summary>Where runs lie: the groups of one follow each other.</summary>
         public FlashMemory Runs(IlgpuBackend backend, AttentionSpec spec, long groups)
@@ -306,7 +320,7 @@ public sealed partial class IlgpuBackend
 
         public void Dispose()
         {
-            foreach (DeviceArray<float>? array in (ReadOnlySpan<DeviceArray<float>?>)[_queries, _weights, _localSums, _globalSums, _local, _global, _convolution, _runStates, _runKeys, _runValues]) array?.Dispose();
+            foreach (DeviceArray<float>? array in (ReadOnlySpan<DeviceArray<float>?>)[_queries, _weights, _localSums, _globalSums, _local, _global, _convolution, _runStates, _runKeys, _runValues, _walks]) array?.Dispose();
         }
     }
 }

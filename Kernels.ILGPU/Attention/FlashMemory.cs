@@ -74,7 +74,7 @@ internal readonly struct FlashMemory(AttentionSpec spec, ArrayView<float> state,
     public static long KeyRows(AttentionSpec spec, long rows) => (spec.Global || spec.Local != LocalKind.None ? rows * spec.KeyValueHeads * spec.HeadDim : 0) + Behind;
 
     /// <summary>Numbers that some rows of v take.</summary>
-    public static long ValueRows(AttentionSpec spec, long rows) => rows * spec.KeyValueHeads * spec.ValueDim;
+    public static long ValueRows(AttentionSpec spec, long rows) => rows * spec.KeyValueHeads * spec.ValueDim + Behind;
 
     public float Alpha(ArrayView<float> alpha) => HasAlpha != 0 ? alpha[0] : 1;
 }
@@ -143,7 +143,7 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
     public override void Reserve(int nodes)
     {
         if (nodes <= _pendingCapacity) return;
-        int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * _pendingCapacity));
+        int capacity = Math.Min(TokenTree.MaxNodes, Math.Max((nodes + Patch.Rows - 1) / Patch.Rows * Patch.Rows, 2 * _pendingCapacity));
         RequireReachable(capacity);
         IlgpuBuffer keys = Keys(capacity), values;
         try

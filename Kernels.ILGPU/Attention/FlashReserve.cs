@@ -12,6 +12,7 @@ public sealed partial class IlgpuBackend
         tiles.View(step, layer.Owner);
         _flash.Scratch(this, layer.Spec, step.Tokens, tiles.Rows);
         _flash.Runs(this, layer.Spec, tiles.Places);
+        if (tiles.WalkCount > 0) _flash.Walks(this, (long)tiles.WalkCount * layer.Spec.KeyValueHeads * FlashWalk.Size(layer.Memory));
         long weights = 1;
         foreach (FlashRound round in tiles.Rounds)
         {
@@ -28,8 +29,9 @@ public sealed partial class IlgpuBackend
     private (int AtOnce, int Keys, long Weights) FlashPortion(AttentionSpec spec, FlashTileRange range, int rows)
     {
         int lanes = Math.Min(KeyLanes, Accelerator.MaxNumThreadsPerGroup), keys = (range.MostKeys + lanes - 1) / lanes * lanes;
+        if (UsesPatches) keys = Math.Max(0, range.MostKeys - spec.GroupSize);       // nodes of trees alone
         int most = Math.Min(range.Count, MostThreads / (rows * ValueLanes(spec.ValueDim)));
-        if (spec.Local == LocalKind.None || range.Count == 0) return (most, keys, 8 * rows);               // without weights eight keys' are read all the same
+        if (spec.Local == LocalKind.None || range.Count == 0 || keys == 0) return (most, keys, 8 * rows);               // without weights eight keys' are read all the same
         long weights = (long)keys * spec.QueryHeads * rows;
         int atOnce = (int)Math.Clamp(MostWeights / weights, 1, most);
         return (atOnce, keys, atOnce * weights);

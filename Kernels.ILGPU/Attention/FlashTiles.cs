@@ -62,6 +62,12 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
     /// <summary>A round's runs (<see cref="FlashRun"/>).</summary>
     public ArrayView<int> Runs(FlashRound round) => Part(FlashTile.Ints * _tiles + _crossing.Count + _closing.Count + round.FirstRun * FlashRun.Ints, round.RunCount * FlashRun.Ints);
 
+    /// <summary>How many entries are walked through, where threads attend in patches.</summary>
+    public int WalkCount => backend.UsesPatches ? _runs.Count / FlashWalk.Ints : 0;
+
+    /// <summary>These (<see cref="FlashWalk"/>).</summary>
+    public ArrayView<int> Walks => Part(FlashTile.Ints * _tiles + _crossing.Count + _closing.Count, _runs.Count);
+
     public void Dispose() => _device.Dispose();
 
     private ArrayView<int> Part(int first, int count) => _device.First(_ints.Count).SubView(first, count);
@@ -75,6 +81,13 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
         for (int e = 0; e < step.Entries; e++)
         {
             if (!IsRun(step[e], state)) continue;
+            if (backend.UsesPatches)
+            {
+                ReadOnlySpan<int> walk = [step[e].Slot, step[e].Offset, step[e].Count, Tail(step[e], state)];
+                _runs.AddRange(walk);
+                continue;
+            }
+
             runs++;
             groups = Math.Max(groups, (Tail(step[e], state) + step[e].Count - 1) / groupSize + 1);
         }
@@ -101,6 +114,12 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
             trees = InSlots(step, state, single: false);
         }
 
+        if (backend.UsesPatches)
+        {
+            _rounds.Add(new FlashRound(one, default, trees, 0, 0));
+            return;
+        }
+
         int firstTile = _ints.Count / FlashTile.Ints, place = 0;
         for (int e = 0; e < step.Entries; e++)
             if (IsRun(step[e], state)) place = Run(step[e], state, firstGroup, groups, place);
@@ -117,7 +136,7 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
         for (int e = 0; e < step.Entries; e++)
         {
             StepEntry entry = step[e];
-            if (entry.Count == 0 || IsRun(entry, state) || entry.Count == 1 != single) continue;
+            if (entry.Count == 0 || IsRun(entry, state) || (entry.Count == 1 && !backend.UsesPatches) != single) continue;
             int tail = Tail(entry, state);
             if (entry.Moves && tail + entry.Count == groupSize) _closing.Add(entry.Slot);
             for (int row = 0; row < entry.Count; row += rows)
@@ -193,7 +212,7 @@ internal readonly record struct FlashTileRange(int First, int Count, int MostKey
 internal readonly record struct FlashRound(FlashTileRange One, FlashTileRange Runs, FlashTileRange Trees, int FirstRun, int RunCount);
 
 /// <summary>One tile as kernels see it.</summary>
-internal readonly struct FlashTile(ArrayView<int> ints, int index)
+internal readonly struct FlashTile
 {
     public const int Ints = 8;
 
@@ -212,28 +231,53 @@ internal readonly struct FlashTile(ArrayView<int> ints, int index)
     /// <summary>Strips of a tile.</summary>
     public const int Strips = RunRows / StripRows;
 
+    public FlashTile(ArrayView<int> ints, int index)
+    {
+        Slot = ints[index * Ints];
+        Token = ints[index * Ints + 1];
+        Count = ints[index * Ints + 2];
+        Own = (uint)ints[index * Ints + 3];
+        Shared = ints[index * Ints + 4];
+        Place = ints[index * Ints + 5];
+        First = ints[index * Ints + 6];
+        Row = ints[index * Ints + 7];
+    }
+
+    /// <summary>Rows that see all rows before them in their block.</summary>
+    public FlashTile(int slot, int token, int count, int place)
+    {
+        Slot = slot;
+        Token = token;
+        Count = count;
+        Own = 0xFFFFFFFF;
+        Shared = place;
+        Place = place;
+        First = 0;
+        Row = 0;
+    }
+
     /// <summary>The slot that its rows and S lie in; a run's group has one in scratch memory.</summary>
-    public readonly int Slot = ints[index * Ints];
+    public readonly int Slot;
 
     /// <summary>Its first row's token in the step.</summary>
-    public readonly int Token = ints[index * Ints + 1];
+    public readonly int Token;
 
-    public readonly int Count = ints[index * Ints + 2];
+    public readonly int Count;
 
     /// <summary>The rows that it computes, among the first <see cref="Count"/>.</summary>
-    public readonly uint Own = (uint)ints[index * Ints + 3];
+    public readonly uint Own;
 
     /// <summary>Keys that all rows see: places 0 to Shared - 1 from the block's start.</summary>
-    public readonly int Shared = ints[index * Ints + 4];
+    public readonly int Shared;
 
     /// <summary>The place of the first new key; the others follow it.</summary>
-    public readonly int Place = ints[index * Ints + 5];
+    public readonly int Place;
 
     /// <summary>Where a moving entry's first row is in it; negative: the rows are nodes of a tree.</summary>
-    public readonly int First = ints[index * Ints + 6];
+    public readonly int First;
 
     /// <summary>Rows of the tiles before it: where its queries lie.</summary>
-    public readonly int Row = ints[index * Ints + 7];
+    public readonly int Row;
 
     /// <summary>True where each row sees all rows before it.</summary>
     public bool Moves => First >= 0;

@@ -5,7 +5,7 @@ namespace Treeline.Kernels.ILGPU;
 /// <summary>A step's topology in device memory: what every layer's kernels look up. Uploaded once a step.</summary>
 internal sealed class StepTables(IlgpuBackend backend) : IDisposable
 {
-    private readonly DeviceArray<int> _tokens = new(backend), _entries = new(backend), _paths = new(backend);
+    private readonly DeviceArray<int> _ints = new(backend);
     private int[] _host = [];
     private long _stamp = -1;
 
@@ -35,52 +35,41 @@ internal sealed class StepTables(IlgpuBackend backend) : IDisposable
 
     public void Dispose()
     {
-        _tokens.Dispose();
-        _entries.Dispose();
-        _paths.Dispose();
+        _ints.Dispose();
     }
 
-    private StepView View(Step step) => new(_tokens.First((long)step.Tokens * StepView.TokenInts), _entries.First((long)step.Entries * StepView.EntryInts), _paths.First(PathInts(step)));
+    private StepView View(Step step)
+    {
+        (int entries, int tokens, int paths) = Ints(step);
+        ArrayView<int> ints = _ints.First((long)entries + tokens + paths);
+        return new StepView(Part(entries, tokens), Part(0, entries), Part(entries + tokens, paths));
+        ArrayView<int> Part(int first, int count) => count == 0 ? default : ints.SubView(first, count);
+    }
 
     private void Upload(Step step, AttentionState? state)
     {
-        Span<int> entries = Host(step.Entries * StepView.EntryInts);
+        (int entryInts, int tokenInts, int pathInts) = Ints(step);
+        Span<int> ints = Host(checked(entryInts + tokenInts + pathInts)), entries = ints[..entryInts], tokens = ints.Slice(entryInts, tokenInts), paths = ints[(entryInts + tokenInts)..];
+        int path = 0;
         for (int e = 0; e < step.Entries; e++)
         {
             StepEntry entry = step[e];
             ReadOnlySpan<int> row = [entry.Slot, entry.Offset, entry.Count, entry.Moves ? 1 : 0, state?.Length(entry.Slot) ?? 0, entry.LogitOffset, entry.LogitCount, 0];
             row.CopyTo(entries[(e * StepView.EntryInts)..]);
-        }
-
-        _entries.Upload(entries);
-
-        Span<int> tokens = Host(checked(step.Tokens * StepView.TokenInts));
-        int path = 0;
-        for (int e = 0; e < step.Entries; e++)
-        {
-            StepEntry entry = step[e];
+            bool listed = !entry.Moves && !entry.Tree.IsPath;
             for (int i = 0; i < entry.Count; i++)
             {
-                bool listed = !entry.Moves && !entry.Tree.IsPath;
-                ReadOnlySpan<int> row = [e, entry.Tree.Depth(i), listed ? path : -1, i];
-                row.CopyTo(tokens[((entry.Offset + i) * StepView.TokenInts)..]);
-                if (listed) path += entry.Tree.Depth(i) + 1;
+                ReadOnlySpan<int> token = [e, entry.Tree.Depth(i), listed ? path : -1, i];
+                token.CopyTo(tokens[((entry.Offset + i) * StepView.TokenInts)..]);
+                if (listed) path += entry.Tree.PathTo(i, paths[path..]);
             }
         }
 
-        _tokens.Upload(tokens);
-
-        Span<int> paths = Host(PathInts(step));
-        path = 0;
-        for (int e = 0; e < step.Entries; e++)
-        {
-            StepEntry entry = step[e];
-            if (entry.Moves || entry.Tree.IsPath) continue;
-            for (int i = 0; i < entry.Count; i++) path += entry.Tree.PathTo(i, paths[path..]);
-        }
-
-        _paths.Upload(paths);
+        _ints.Upload(ints);
     }
+
+    /// <summary>Ints of the entries, the tokens and the paths, which follow each other.</summary>
+    private static (int Entries, int Tokens, int Paths) Ints(Step step) => checked((step.Entries * StepView.EntryInts, step.Tokens * StepView.TokenInts, PathInts(step)));
 
     private static int PathInts(Step step)
     {

@@ -6,6 +6,8 @@ namespace Treeline.Kernels.ILGPU;
 
 public sealed partial class IlgpuBackend
 {
+    private const int LinearPatchRows = 64, LinearPatchSteps = 256;     // what of both sides the caches keep
+
     private readonly LinearKernels<float> _linear = new();
     private readonly LinearKernels<ushort> _linearBFloat16 = new(), _linearFloat16 = new();
     private readonly LinearKernels<byte> _linearInt8 = new(), _linearInt4 = new();
@@ -21,7 +23,7 @@ public sealed partial class IlgpuBackend
         if (output.Count == 0) return;
         var packed = (IlgpuWeightMatrix)weight;
         var shape = new LinearShape(input.Rows, weight.Inputs, weight.Outputs, bias is null ? 0 : 1);
-        KernelConfig grid = LinearGrid(shape, weight.Form == WeightForm.InPlace ? 1 : LinearRows(shape));      // refused before a narrow input is widened
+        KernelConfig grid = LinearGrid(shape, weight.Form != WeightForm.InPlace);      // refused before a narrow input is widened
         Rows x = Floats(input, 0), y = Output(output), b = bias is null ? x : Floats(bias, 1);     // without a bias it is not read
         ArrayView<float> scales = packed.Scales.Length > 0 ? packed.Scales : x.Data;               // without scales they are not read
         switch (weight.Form)
@@ -39,6 +41,12 @@ public sealed partial class IlgpuBackend
     private void Multiply<T, TStored>(LinearKernels<T> kernels, KernelConfig grid, Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)
         where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
+        if (UsesPatches)
+        {
+            Load(ref kernels.Patches, LinearPatchesKernel<T, TStored>)(Stream, grid, input, weight, scales, bias, output, shape);
+            return;
+        }
+
         switch (LinearRows(shape))
         {
             case 1: Load(ref kernels.One, LinearKernel<Column1, T, TStored>)(Stream, grid, input, weight, scales, bias, output, shape); break;
@@ -72,9 +80,10 @@ public sealed partial class IlgpuBackend
     /// <summary>Rows of a tile of a packed product.</summary>
     private static int LinearRows(LinearShape shape) => shape.Rows == 1 ? 1 : shape.Rows <= 8 ? 8 : 32;
 
-    private KernelConfig LinearGrid(LinearShape shape, int rows)
+    private KernelConfig LinearGrid(LinearShape shape, bool packed)
     {
-        int lanes = Lanes(shape.Outputs);
+        if (UsesPatches && packed) return Groups(((long)shape.Rows + LinearPatchRows - 1) / LinearPatchRows, ((long)shape.Outputs + Patch.Channels - 1) / Patch.Channels, 1, 1);
+        int rows = packed ? LinearRows(shape) : 1, lanes = Lanes(shape.Outputs);
         return Groups(((long)shape.Rows + rows - 1) / rows, ((long)shape.Outputs + lanes - 1) / lanes, 1, lanes);
     }
 
@@ -105,6 +114,26 @@ public sealed partial class IlgpuBackend
         TColumn.Store(sums, output.Data, row * output.Stride + column, output.Stride, column < shape.Outputs ? FirstRows(rows) : 0);
     }
 
+    // A thread a panel of outputs and some rows, whose sums wait in the output while the next inputs are taken: the same chains.
+    private static void LinearPatchesKernel<T, TStored>(Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)
+        where T : unmanaged where TStored : struct, IStoredWeight<T>
+    {
+        ArrayView<float> numbers = SharedMemory.Allocate<float>(LinearPatchSteps * Patch.Channels);
+        int row = Grid.IdxX * LinearPatchRows, rows = Math.Min(LinearPatchRows, shape.Rows - row), column = Grid.IdxY * Patch.Channels, columns = Math.Min(Patch.Channels, shape.Outputs - column), i = 0;
+        long to = row * output.Stride + column, panel = (long)Grid.IdxY * TStored.Rows(shape.Inputs) * Patch.Channels;
+        do
+        {
+            int steps = Math.Min(LinearPatchSteps, shape.Inputs - i);
+            Patch.Product(
+                ref output.Data[to], output.Stride, ref output.Data[to], output.Stride, i, ref input.Data[row * input.Stride + i], input.Stride, 1,
+                ref TStored.Panel(weight, panel + TStored.Place(i, 0, Patch.Channels), steps, numbers, scales, i, column, columns, shape.Outputs), Patch.Channels, steps, 0, rows, columns);
+            i += LinearPatchSteps;
+        }
+        while (i < shape.Inputs);
+        for (int r = 0; r < (shape.HasBias != 0 ? rows : 0); r++)
+            for (int c = 0; c < columns; c++) output[row + r, column + c] += bias[column + c, 0];
+    }
+
     /// <summary>The tile's inputs, <c>[step][row]</c>; rows past the last one repeat it.</summary>
     private static void LinearFill<TColumn>(ArrayView<float> tile, Rows input, int row, int rows, int from, int steps) where TColumn : unmanaged, IColumn<TColumn>
     {
@@ -128,10 +157,10 @@ public sealed partial class IlgpuBackend
         output[row, column] = shape.HasBias != 0 ? sum + bias[column, 0] : sum;
     }
 
-    /// <summary>The launchers of one stored type: one row, a few, many.</summary>
+    /// <summary>The launchers of one stored type: one row, a few, many; in patches for any number.</summary>
     private sealed class LinearKernels<T> where T : unmanaged
     {
-        public Action<AcceleratorStream, KernelConfig, Rows, ArrayView<T>, ArrayView<float>, Rows, Rows, LinearShape>? One, Few, Many;
+        public Action<AcceleratorStream, KernelConfig, Rows, ArrayView<T>, ArrayView<float>, Rows, Rows, LinearShape>? One, Few, Many, Patches;
     }
 }
 
@@ -150,8 +179,23 @@ internal interface IStoredWeight<T> where T : unmanaged
     /// <summary>Where the number of an even input lies.</summary>
     static virtual long Place(int input, int output, int outputs) => (long)input * outputs + output;
 
+    /// <summary>Rows that some inputs take.</summary>
+    static virtual int Rows(int inputs) => inputs;
+
     /// <summary>The scale of the numbers from an input on, as far as a tile goes.</summary>
     static virtual float Scale(ArrayView<float> scales, int input, int output, int outputs) => 1;
+
+    /// <summary>Some inputs' numbers of a panel as float32, where they lie or unpacked.</summary>
+    /// <param name="weight">The weight.</param>
+    /// <param name="at">Where the first input's lie.</param>
+    /// <param name="steps">How many inputs.</param>
+    /// <param name="numbers">Room to unpack them.</param>
+    /// <param name="scales">The scales.</param>
+    /// <param name="input">The first input, of a block's if there are blocks.</param>
+    /// <param name="output">The panel's first output.</param>
+    /// <param name="count">Its outputs.</param>
+    /// <param name="outputs">All outputs.</param>
+    static abstract ref float Panel(ArrayView<T> weight, long at, int steps, ArrayView<float> numbers, ArrayView<float> scales, int input, int output, int count, int outputs);
 
     /// <summary>A number, some inputs after the one that lies at a place.</summary>
     static abstract float Load(ArrayView<T> weight, long at, int input, long stride, float scale);
@@ -159,22 +203,33 @@ internal interface IStoredWeight<T> where T : unmanaged
 
 internal readonly struct Float32Weight : IStoredWeight<float>
 {
+    public static ref float Panel(ArrayView<float> weight, long at, int steps, ArrayView<float> numbers, ArrayView<float> scales, int input, int output, int count, int outputs) => ref weight[at];
+
     public static float Load(ArrayView<float> weight, long at, int input, long stride, float scale) => weight[at + input * stride];
 }
 
 internal readonly struct BFloat16Weight : IStoredWeight<ushort>
 {
+    public static ref float Panel(ArrayView<ushort> weight, long at, int steps, ArrayView<float> numbers, ArrayView<float> scales, int input, int output, int count, int outputs) =>
+        ref Panels.Unpacked<ushort, BFloat16Weight>(weight, at, steps, numbers, scales, input, output, count, outputs);
+
     public static float Load(ArrayView<ushort> weight, long at, int input, long stride, float scale) => Numbers.FromBFloat16(weight[at + input * stride]);
 }
 
 internal readonly struct Float16Weight : IStoredWeight<ushort>
 {
+    public static ref float Panel(ArrayView<ushort> weight, long at, int steps, ArrayView<float> numbers, ArrayView<float> scales, int input, int output, int count, int outputs) =>
+        ref Panels.Unpacked<ushort, Float16Weight>(weight, at, steps, numbers, scales, input, output, count, outputs);
+
     public static float Load(ArrayView<ushort> weight, long at, int input, long stride, float scale) => Numbers.FromFloat16(weight[at + input * stride]);
 }
 
 /// <summary>A byte holds one integer; the number is scale · integer, rounded to float32.</summary>
 internal readonly struct Int8Weight : IStoredWeight<byte>
 {
+    public static ref float Panel(ArrayView<byte> weight, long at, int steps, ArrayView<float> numbers, ArrayView<float> scales, int input, int output, int count, int outputs) =>
+        ref Panels.Unpacked<byte, Int8Weight>(weight, at, steps, numbers, scales, input, output, count, outputs);
+
     public static float Scale(ArrayView<float> scales, int input, int output, int outputs) => scales[(long)(input / WeightBlocks.Size) * outputs + output];
 
     public static float Load(ArrayView<byte> weight, long at, int input, long stride, float scale) => scale * (sbyte)weight[at + input * stride];
@@ -183,6 +238,11 @@ internal readonly struct Int8Weight : IStoredWeight<byte>
 /// <summary>A byte holds the integers of two inputs, the first in its lower half.</summary>
 internal readonly struct Int4Weight : IStoredWeight<byte>
 {
+    public static ref float Panel(ArrayView<byte> weight, long at, int steps, ArrayView<float> numbers, ArrayView<float> scales, int input, int output, int count, int outputs) =>
+        ref Panels.Unpacked<byte, Int4Weight>(weight, at, steps, numbers, scales, input, output, count, outputs);
+
+    public static int Rows(int inputs) => (inputs + 1) / 2;
+
     public static long Place(int input, int output, int outputs) => (long)(input / 2) * outputs + output;
 
     public static float Scale(ArrayView<float> scales, int input, int output, int outputs) => scales[(long)(input / WeightBlocks.Size) * outputs + output];
@@ -191,5 +251,18 @@ internal readonly struct Int4Weight : IStoredWeight<byte>
     {
         int both = weight[at + (input >> 1) * stride], half = both >> (4 * (input & 1)) & 15;
         return scale * ((half ^ 8) - 8);                    // the half's own sign
+    }
+}
+
+/// <summary>Panels of narrow numbers.</summary>
+internal static class Panels
+{
+    /// <summary>Writes a panel's numbers where they are wanted.</summary>
+    public static ref float Unpacked<T, TStored>(ArrayView<T> weight, long at, int steps, ArrayView<float> numbers, ArrayView<float> scales, int input, int output, int count, int outputs)
+        where T : unmanaged where TStored : struct, IStoredWeight<T>
+    {
+        for (int k = 0; k < steps; k++)
+            for (int c = 0; c < count; c++) numbers[k * Patch.Channels + c] = TStored.Load(weight, at + c, k, Patch.Channels, TStored.Scale(scales, input + k, output + c, outputs));
+        return ref numbers[0];
     }
 }

@@ -18,7 +18,7 @@ public sealed partial class IlgpuBackend
     }
 
     private void ArgMax(Rows logits, int rows, int columns, ArrayView<int> tokens, long stride) =>
-        Load(ref _argMax, ArgMaxKernel)(Stream, RowGroups(rows, columns), logits, tokens, stride, columns);
+        Load(ref _argMax, ArgMaxKernel)(Stream, SearchGroups(rows, columns), logits, tokens, stride, columns);
 
     // A group a row.
     private static void ArgMaxKernel(Rows logits, ArrayView<int> tokens, long stride, int columns)

@@ -28,8 +28,8 @@ public sealed partial class IlgpuBackend
         ArrayView<CutRow> cuts = (_cuts ??= new DeviceArray<CutRow>(this)).Reserve(n);
         Rows from = Floats(logits, 0);
         bool cut = Cuts(rows, logits.RowLength);
-        if (cut) Load(ref _sampleCut, SampleCutKernel)(Stream, RowGroups(n, logits.RowLength), from, draws, cuts, logits.RowLength);
-        Load(ref _sample, SampleKernel)(Stream, RowGroups(n, logits.RowLength), from, draws, cuts, drawn, logits.RowLength, cut ? 1 : 0);
+        if (cut) Load(ref _sampleCut, SampleCutKernel)(Stream, SearchGroups(n, logits.RowLength), from, draws, cuts, logits.RowLength);
+        Load(ref _sample, SampleKernel)(Stream, SearchGroups(n, logits.RowLength), from, draws, cuts, drawn, logits.RowLength, cut ? 1 : 0);
 
         // What cannot be drawn from is an error of the call, so these few numbers come back before the tokens are written.
         Span<int> host = _hostDrawn.AsSpan(0, n);

@@ -15,7 +15,7 @@ public sealed partial class IlgpuBackend
         ArgumentNullException.ThrowIfNull(indices);
         if (values.Count == 0) return;
         Load(ref _topK, TopKKernel)(
-            Stream, RowGroups(logits.Rows, logits.RowLength), Floats(logits, 0), Output(values), Elements<int>(indices), indices.RowStride, logits.RowLength, values.RowLength);
+            Stream, SearchGroups(logits.Rows, logits.RowLength), Floats(logits, 0), Output(values), Elements<int>(indices), indices.RowStride, logits.RowLength, values.RowLength);
         NoteIndices(indices, logits.RowLength);
     }
 

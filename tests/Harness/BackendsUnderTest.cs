@@ -2,7 +2,7 @@ using Treeline.Kernels;
 
 namespace Treeline.Tests.Harness;
 
-/// <summary>The backends that every theory runs on; a new backend is added here. The environment's TREELINE_TEST_BACKENDS (<c>cuda:0</c>, <c>cpu,opencl:0</c>) takes the list's place.</summary>
+/// <summary>The backends that every theory runs on; a new backend is added here. The environment's TREELINE_TEST_BACKENDS (<c>cuda:0</c>, <c>cpu,opencl:0</c>, with kernels as on a GPU <c>opencl:0/gpu</c>) takes the list's place.</summary>
 internal static class BackendsUnderTest
 {
     /// <summary>One name a backend.</summary>
@@ -28,6 +28,7 @@ internal static class BackendsUnderTest
     {
         if (!name.Contains('/', StringComparison.Ordinal)) return Backends.Open(name, new BackendOptions { Threads = 2 });
         string[] words = name.Split('/')[1].Split(' ');
+        if (words[0] == "gpu") return IlgpuDevices.Open(name);
         int number = int.Parse(words[0], System.Globalization.CultureInfo.InvariantCulture);
         return words[1] == "lanes"
             ? new CpuBackend(new BackendOptions { Threads = 2 }, number)

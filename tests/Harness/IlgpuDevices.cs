@@ -13,12 +13,19 @@ internal static class IlgpuDevices
     /// <summary>Those on which work goes on after a launch has returned.</summary>
     public static TheoryData<string> Asynchronous => [.. Names.Select(row => row.Data).Where(name => name != "ilgpu-cpu")];
 
+    /// <summary>Behind a device's name: with kernels and threads as on a GPU.</summary>
+    public const string Gpu = "/gpu";
+
     /// <summary>Opens one; a device that is not there is a skip, unless the machine is said to have OpenCL.</summary>
     public static IlgpuBackend Open(string name)
     {
         try
         {
-            return (IlgpuBackend)Backends.Open(name, new BackendOptions { AcceptWithoutGenericAddressSpace = true });
+            var backend = (IlgpuBackend)Backends.Open(name.Split('/')[0], new BackendOptions { AcceptWithoutGenericAddressSpace = true });
+            if (!name.EndsWith(Gpu, StringComparison.Ordinal)) return backend;
+            backend.UsesPatches = false;
+            if (backend.Accelerator.MaxNumThreadsPerGroup >= RowGroup.Most) backend.RowThreads = RowGroup.Most;
+            return backend;
         }
         catch (BackendUnavailableException e) when (Environment.GetEnvironmentVariable("TREELINE_REQUIRE_OPENCL") != "1")
         {

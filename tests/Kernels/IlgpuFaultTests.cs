@@ -201,7 +201,7 @@ public class IlgpuFaultTests
         CLAccelerator accelerator = context.GetCLDevice(0).CreateCLAccelerator(context);
         var device = new global::Treeline.Kernels.ILGPU.Device("opencl:own", context, accelerator, withConsent: true, programs: new OpenClPrograms(accelerator, apart =>
         {
-            Fused.Register(apart);
+            Devices.Register(apart);
             apart.GetIntrinsicManager().RegisterMethod(typeof(IlgpuFaultTests).GetMethod(nameof(Unknown))!, new CLIntrinsic(typeof(IlgpuFaultTests), nameof(EmitUnknown), IntrinsicImplementationMode.GenerateCode));
         }, programs));
         return new IlgpuBackend(device, new BackendOptions());

@@ -40,11 +40,11 @@ public class IlgpuLimitTests
         }
     }
 
-    // Products are cut into tiles of 32 rows, in place into single ones, by up to 256 outputs. Input, output and the weight in place are one row that is all of them.
+    // As on a GPU products are cut into tiles of 32 rows, in place into single ones, by up to 256 outputs. Input, output and the weight in place are one row that is all of them.
     [Theory, MemberData(nameof(Names))]
     public void A_product_of_more_than_is_launched_at_once_is_refused_before_any_launch(string name)
     {
-        using IlgpuBackend backend = IlgpuDevices.Open(name);
+        using IlgpuBackend backend = IlgpuDevices.Open(name + IlgpuDevices.Gpu);
         const int Outputs = 256;
         int lanes = Math.Min(Outputs, backend.Accelerator.MaxNumThreadsPerGroup), most = int.MaxValue - ushort.MaxValue;
         using DeviceTensor inputRow = backend.Allocate(ElementType.Float32, 1), narrowRow = backend.Allocate(ElementType.BFloat16, 1), outputRow = backend.Allocate(ElementType.Float32, Outputs);
@@ -202,7 +202,7 @@ public class IlgpuLimitTests
     [Fact]
     public void A_step_of_more_sequences_than_that_axis_takes_does_not_begin()
     {
-        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0" + IlgpuDevices.Gpu);
         int most = backend.Accelerator.MaxGridSize.Y;
         if (most > ushort.MaxValue) Assert.Skip($"opencl:0 takes {most} groups on the second axis");
         using AttentionState state = backend.CreateState([AttentionSpec.FlashLocal(1, 1, 1, 16)], most + 1, 1);

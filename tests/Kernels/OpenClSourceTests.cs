@@ -27,14 +27,14 @@ public class OpenClSourceTests
     {
         var listed = IlgpuBackend.Programs.All.SelectMany(program => program.Kernels).ToList();
         Assert.Equal(listed.Distinct(), listed);
-        foreach (MethodInfo kernel in listed) Assert.True(PtxKernels.All.Contains(kernel), $"{PtxKernels.Name(kernel)} is part of a program, and never launched");
+        foreach (MethodInfo kernel in listed) Assert.True(PtxKernels.Launched.Contains(kernel), $"{PtxKernels.Name(kernel)} is part of a program, and never launched");
     }
 
     [Fact]
     public void A_program_reads_the_same_after_others()
     {
         using IlgpuBackend first = IlgpuDevices.Open("opencl:0"), second = IlgpuDevices.Open("opencl:0");
-        KernelProgram[] programs = [.. IlgpuBackend.Programs.All, .. PtxKernels.All.Except(IlgpuBackend.Programs.All.SelectMany(program => program.Kernels)).Select(kernel => new KernelProgram(kernel))];
+        KernelProgram[] programs = [.. IlgpuBackend.Programs.All, .. PtxKernels.Launched.Except(IlgpuBackend.Programs.All.SelectMany(program => program.Kernels)).Select(kernel => new KernelProgram(kernel))];
         var there = programs.ToDictionary(program => program, program => Source(first, program));
         foreach (KernelProgram program in programs.Reverse()) Assert.Equal(there[program], Source(second, program));
         Assert.All(there.Values, source => Assert.Contains("type_0", source, StringComparison.Ordinal));
@@ -46,13 +46,13 @@ public class OpenClSourceTests
     {
         using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
         var accelerator = (CLAccelerator)backend.Accelerator;
-        foreach (KernelProgram program in IlgpuBackend.Programs.All) new OpenClProgram(accelerator, Fused.Register, program).Dispose();
+        foreach (KernelProgram program in IlgpuBackend.Programs.All) new OpenClProgram(accelerator, Devices.Register, program).Dispose();
     }
 
     private static string Source(IlgpuBackend backend, KernelProgram program)
     {
         var kernels = new CLCompiledKernel[program.Kernels.Length];
-        Parallel.For(0, kernels.Length, i => kernels[i] = OpenClSource.Translate((CLAccelerator)backend.Accelerator, program.Kernels[i], Fused.Register));
+        Parallel.For(0, kernels.Length, i => kernels[i] = OpenClSource.Translate((CLAccelerator)backend.Accelerator, program.Kernels[i], Devices.Register));
         return OpenClSource.Join(kernels);
     }
 }
