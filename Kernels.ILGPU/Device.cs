@@ -14,7 +14,7 @@ namespace Treeline.Kernels.ILGPU;
 /// <param name="accelerator">The device.</param>
 /// <param name="withConsent">Only those get it who accept it without generic address space.</param>
 /// <param name="inPrimaryContext">It works in the primary context of a CUDA device.</param>
-/// <param name="programs">The programs of an OpenCL device, of kernels translated as <see cref="Fused"/> wants it; tests have others.</param>
+/// <param name="programs">The programs of an OpenCL device, of kernels translated with the functions of <see cref="Devices.Register"/>; tests have others.</param>
 internal sealed class Device(string name, Context context, Accelerator accelerator, bool withConsent, bool inPrimaryContext = false, OpenClPrograms? programs = null)
 {
     private static readonly List<Accelerator> Abandoned = [];

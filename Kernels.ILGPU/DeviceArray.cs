@@ -39,7 +39,7 @@ internal sealed class DeviceArray<T>(IlgpuBackend backend) : IDisposable where T
         return First(count);
     }
 
-    /// <summary>Holds a copy of host numbers; the span may be reused when this returns.</summary>
+    /// <summary>Holds a copy of host numbers; the span may be reused when this returns, and the copy happens in the order of the queue.</summary>
     public ArrayView<T> Upload(ReadOnlySpan<T> numbers)
     {
         ArrayView<T> view = Reserve(numbers.Length);

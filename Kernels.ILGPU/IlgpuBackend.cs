@@ -56,7 +56,7 @@ public sealed partial class IlgpuBackend : KernelBackend
     /// <summary>Threads of a <see cref="RowGroup"/>, a power of two up to <see cref="RowGroup.Most"/>: what GPUs run is tested on devices that are none.</summary>
     internal int RowThreads { get; set; }
 
-    /// <summary>Times that the host has waited for the device; what crosses waits too. The difference around a call says whether it only queued.</summary>
+    /// <summary>Times that the host has waited for the device, and the work queued until then was done; what crosses waits too. The difference around a call says whether it only queued.</summary>
     internal long Waits { get; set; }
 
     /// <summary>The device's memory.</summary>
@@ -104,8 +104,8 @@ public sealed partial class IlgpuBackend : KernelBackend
     {
         try
         {
-            Waits++;
             Stream.Synchronize();
+            Waits++;
         }
         catch (AcceleratorException e)
         {
@@ -119,8 +119,8 @@ public sealed partial class IlgpuBackend : KernelBackend
         if (_ended || IsFaulted) return;
         try
         {
-            Waits++;
             Stream.Synchronize();
+            Waits++;
         }
         catch (AcceleratorException e)
         {

@@ -9,7 +9,8 @@ public sealed partial class IlgpuBackend
     /// <summary>Packs in blocks of integers. The contract's rule runs on the host, where a division has one result.</summary>
     private IlgpuWeightMatrix PackBlocks(DeviceTensor weight, WeightForm form, bool transposed)
     {
-        var blocks = new HostBlocks(form, transposed ? weight.RowLength : weight.Rows, transposed ? weight.Rows : weight.RowLength, Panel(transposed ? weight.RowLength : weight.Rows));
+        (int outputs, int inputs) = transposed ? (weight.RowLength, weight.Rows) : (weight.Rows, weight.RowLength);
+        var blocks = new HostBlocks(form, outputs, inputs, Panel(outputs));
         int step = Math.Max(1, SlabNumbers / weight.RowLength / WeightBlocks.Size) * WeightBlocks.Size;
         for (long begin = 0; begin < weight.Rows; begin += step)
         {
@@ -26,7 +27,7 @@ public sealed partial class IlgpuBackend
             scales = new IlgpuBuffer(this, (long)blocks.Scales.Length * sizeof(float));
             integers.Write(0, blocks.Integers);
             scales.Write(0, MemoryMarshal.AsBytes<float>(blocks.Scales));
-            return new IlgpuWeightMatrix(this, form, blocks.Outputs, blocks.Inputs, ElementType.UInt8, integers, null, scales);
+            return new IlgpuWeightMatrix(this, form, outputs, inputs, ElementType.UInt8, UsesPatches, integers, null, scales);
         }
         catch
         {
@@ -40,13 +41,8 @@ public sealed partial class IlgpuBackend
     private sealed class HostBlocks(WeightForm form, int outputs, int inputs, int panel)
     {
         private readonly bool _isInt4 = form == WeightForm.Int4;
-        private readonly long _rows = form == WeightForm.Int4 ? (inputs + 1L) / 2 : inputs;
 
-        public int Outputs => outputs;
-
-        public int Inputs => inputs;
-
-        public byte[] Integers { get; } = new byte[checked((form == WeightForm.Int4 ? (inputs + 1L) / 2 : inputs) * (((long)outputs + panel - 1) / panel * panel))];
+        public byte[] Integers { get; } = new byte[checked(Rows(form, inputs) * Padded(outputs, panel))];
 
         public float[] Scales { get; } = new float[(long)WeightBlocks.Count(inputs) * outputs];
 
@@ -74,9 +70,11 @@ public sealed partial class IlgpuBackend
             }
         }
 
+        private static long Rows(WeightForm form, int inputs) => form == WeightForm.Int4 ? (inputs + 1L) / 2 : inputs;
+
         private void Set(long input, int output, int integer)
         {
-            long at = (output / panel * _rows + (_isInt4 ? input / 2 : input)) * panel + output % panel;
+            long at = (output / panel * Rows(form, inputs) + (_isInt4 ? input / 2 : input)) * panel + output % panel;
             if (!_isInt4) Integers[at] = (byte)integer;
             else Integers[at] |= (byte)(input % 2 == 0 ? integer & 15 : integer << 4);
         }

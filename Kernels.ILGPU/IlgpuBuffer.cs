@@ -19,7 +19,7 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     private readonly DeviceMemory? _owner;                  // null: somebody else's
     private bool _disposed;
     private byte[] _queued = [];
-    private long _queuedAt = -1;                            // the host's waits when it was last queued
+    private long _queuedAt = -1;                            // the host's waits when it was last queued from
     private int[] _written = [];
     private long _writtenFirst;
     private int _writtenCount;
@@ -92,7 +92,6 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     public unsafe void Write(long offset, ReadOnlySpan<byte> from)
     {
         if (from.IsEmpty) return;
-        _backend.Waits++;
         fixed (byte* host = from)
         {
             try
@@ -103,6 +102,8 @@ internal sealed class IlgpuBuffer : DeviceBuffer
                     case CudaAccelerator: CudaCopy(Handle + (nint)offset, (nint)host, from.Length); break;
                     default: from.CopyTo(new Span<byte>((byte*)Handle + offset, from.Length)); break;
                 }
+
+                _backend.Waits++;
             }
             catch (AcceleratorException e)
             {
@@ -141,7 +142,6 @@ internal sealed class IlgpuBuffer : DeviceBuffer
     public unsafe void Read(long offset, Span<byte> to)
     {
         if (to.IsEmpty) return;
-        _backend.Waits++;
         fixed (byte* host = to)
         {
             try
@@ -152,6 +152,8 @@ internal sealed class IlgpuBuffer : DeviceBuffer
                     case CudaAccelerator: CudaCopy((nint)host, Handle + (nint)offset, to.Length); break;
                     default: new ReadOnlySpan<byte>((byte*)Handle + offset, to.Length).CopyTo(to); break;
                 }
+
+                _backend.Waits++;
             }
             catch (AcceleratorException e)
             {

@@ -103,7 +103,7 @@ public sealed partial class IlgpuBackend
             : throw new NotSupportedException($"an op of {rows} rows of {columns}: at most {most} rows of {MostThreads} are launched at once");
     }
 
-    /// <summary>The same for rows that are looked through without sums of float32, so that their result does not depend on the number of threads. A CPU takes one: of more, OpenCL compilers make loops, and take their time over it.</summary>
+    /// <summary>The same for rows that are looked through without sums of float32, so that their result does not depend on the number of threads, but for the rounding of float64. A CPU takes one: of more, OpenCL compilers make loops, and take their time over it.</summary>
     private KernelConfig SearchGroups(int rows, int columns) => UsesPatches ? new KernelConfig(RowGroups(rows, columns).GridDim, new Index3D(1, 1, 1)) : RowGroups(rows, columns);
 
     /// <summary>The groups of a launch that cuts its work along several axes.</summary>

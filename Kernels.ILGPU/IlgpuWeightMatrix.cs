@@ -8,10 +8,11 @@ internal sealed class IlgpuWeightMatrix : WeightMatrix
 {
     private readonly DeviceBuffer? _owned, _scales;
 
-    public IlgpuWeightMatrix(KernelBackend backend, WeightForm form, int outputs, int inputs, ElementType type, DeviceBuffer? owned, DeviceTensor? inPlace, DeviceBuffer? scales = null)
+    public IlgpuWeightMatrix(KernelBackend backend, WeightForm form, int outputs, int inputs, ElementType type, bool inPanels, DeviceBuffer? owned, DeviceTensor? inPlace, DeviceBuffer? scales = null)
         : base(backend, form, outputs, inputs)
     {
         Type = type;
+        InPanels = inPanels;
         _owned = owned;
         _scales = scales;
         InPlace = inPlace;
@@ -22,6 +23,9 @@ internal sealed class IlgpuWeightMatrix : WeightMatrix
 
     /// <summary>What one number is stored as; bytes that hold one integer or two where <see cref="Scales"/> are.</summary>
     public ElementType Type { get; }
+
+    /// <summary>True where it is packed in panels of <see cref="Patch.Channels"/> outputs, the numbers of one behind those of the one before it.</summary>
+    public bool InPanels { get; }
 
     /// <summary>The packed numbers.</summary>
     public ArrayView<byte> Data { get; }
@@ -51,7 +55,7 @@ public sealed partial class IlgpuBackend
     {
         ArgumentNullException.ThrowIfNull(weight);
         (int outputs, int inputs) = transposed ? (weight.RowLength, weight.Rows) : (weight.Rows, weight.RowLength);
-        if (form == WeightForm.InPlace) return new IlgpuWeightMatrix(this, form, outputs, inputs, weight.Type, null, weight);
+        if (form == WeightForm.InPlace) return new IlgpuWeightMatrix(this, form, outputs, inputs, weight.Type, false, null, weight);
         if (form is WeightForm.Int8 or WeightForm.Int4) return PackBlocks(weight, form, transposed);
         ElementType type = form switch
         {
@@ -63,7 +67,7 @@ public sealed partial class IlgpuBackend
         int step = Math.Max(1, SlabNumbers / weight.RowLength);
         RequireReachable(weight, weight.Offset + (weight.Rows - 1L) / step * step * weight.RowStride);
         int panel = Panel(outputs);
-        var buffer = new IlgpuBuffer(this, ((long)outputs + panel - 1) / panel * panel * inputs * type.Size());
+        var buffer = new IlgpuBuffer(this, Padded(outputs, panel) * inputs * type.Size());
         try
         {
             for (long first = 0; first < weight.Rows; first += step) Pack(weight.Slice(0, (int)first, (int)Math.Min(step, weight.Rows - first)), type, buffer.View, (int)first, outputs, inputs, panel, transposed);
@@ -74,11 +78,14 @@ public sealed partial class IlgpuBackend
             throw;
         }
 
-        return new IlgpuWeightMatrix(this, form, outputs, inputs, type, buffer, null);
+        return new IlgpuWeightMatrix(this, form, outputs, inputs, type, UsesPatches, buffer, null);
     }
 
     /// <summary>Outputs of a panel, whose numbers follow each other: all, or those of a patch.</summary>
     private int Panel(int outputs) => UsesPatches ? Patch.Channels : outputs;
+
+    /// <summary>Outputs, those counted that fill the last panel.</summary>
+    private static long Padded(int outputs, int panel) => ((long)outputs + panel - 1) / panel * panel;
 
     private void Pack(DeviceTensor slab, ElementType type, ArrayView<byte> to, int first, int outputs, int inputs, int panel, bool transposed)
     {
@@ -101,10 +108,12 @@ public sealed partial class IlgpuBackend
     private static void PackFloat16Kernel(Index1D index, Rows from, ArrayView<ushort> to, PackShape shape) => to[shape.Place(index)] = Numbers.ToFloat16(shape.Number(from, index));
 }
 
-/// <summary>Some rows of a weight on their way to <c>[inputs, outputs]</c>; neighbouring threads write neighbouring outputs.</summary>
+/// <summary>Some rows of a weight on their way to <c>[inputs, outputs]</c>, panel by panel; neighbouring threads write neighbouring outputs.</summary>
 internal readonly struct PackShape(int outputs, int inputs, int panel, int first, int rows, int transposed)
 {
     public readonly int Outputs = outputs;
+
+    /// <summary>All inputs, of which these rows may be a part.</summary>
     public readonly int Inputs = inputs;
 
     /// <summary>Outputs of a panel.</summary>

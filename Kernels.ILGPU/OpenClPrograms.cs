@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Reflection;
 using System.Runtime.CompilerServices;
+using System.Runtime.ExceptionServices;
 using global::ILGPU;
 using global::ILGPU.Backends;
 using global::ILGPU.Backends.OpenCL;
@@ -41,7 +42,7 @@ internal sealed class OpenClPrograms(CLAccelerator accelerator, Action<Context> 
         {
             built = new OpenClProgram(accelerator, register, program);
         }
-        catch (Exception)
+        catch (Exception e) when (e is not OutOfMemoryException && !DeviceMemory.IsOutOfMemory(e))
         {
             // Each of its kernels is then built alone, and says itself what is wrong with it.
         }
@@ -72,7 +73,15 @@ internal sealed class OpenClProgram : IDisposable
         _accelerator = accelerator;
         _program = program;
         _kernels = new CLCompiledKernel[program.Kernels.Length];
-        Parallel.For(0, _kernels.Length, i => _kernels[i] = OpenClSource.Translate(accelerator, program.Kernels[i], register));
+        try
+        {
+            Parallel.For(0, _kernels.Length, i => _kernels[i] = OpenClSource.Translate(accelerator, program.Kernels[i], register));
+        }
+        catch (AggregateException e)
+        {
+            ExceptionDispatchInfo.Throw(e.InnerExceptions[0]);
+        }
+
         CLError error = CLKernel.LoadKernel(accelerator, OpenClSource.Name(_kernels, 0), OpenClSource.Join(_kernels), _kernels[0].CVersion, out _built, out nint first, out string? log);
         if (error != CLError.CL_SUCCESS) throw new CLException(string.IsNullOrWhiteSpace(log) ? error.ToString() : log.TrimEnd('\0', '\n'));
         CLException.ThrowIfFailed(CLAPI.CurrentAPI.ReleaseKernel(first));

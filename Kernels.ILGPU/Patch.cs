@@ -1,10 +1,11 @@
-using System.Globalization;
+using System.Reflection;
 using System.Runtime.CompilerServices;
 using global::ILGPU;
 using global::ILGPU.Backends;
 using global::ILGPU.Backends.OpenCL;
 using global::ILGPU.IR;
 using global::ILGPU.IR.Intrinsics;
+using global::ILGPU.IR.Values;
 using global::ILGPU.Util;
 
 namespace Treeline.Kernels.ILGPU;
@@ -12,14 +13,16 @@ namespace Treeline.Kernels.ILGPU;
 /// <summary>Rows of up to sixteen channels of a product, all by one thread: what an OpenCL made of a CPU keeps in vector registers.</summary>
 /// <remarks>
 /// The methods' bodies say what is computed; OpenCL gets them as functions over vectors, because a compiler that is given single numbers finds the vectors in some places and not in others, and takes its time over it.
-/// Each number is one chain of fused multiply-adds in the order of the steps. Four rows of sixteen channels are read together; what lies past the last ones goes nowhere.
+/// Each number is one chain of fused multiply-adds in the order of the steps. Sixteen channels of the right side and of values are always read, and rows of theirs in fours; what lies past the last ones goes nowhere.
+/// The functions are calls, because the compiler would take long over so many copies of them, and not static: LLVM writes an address of shared memory that is the same in all calls into a static function, where PoCL,
+/// which gives shared memory its place later, does not look for it.
 /// </remarks>
 internal static class Patch
 {
     /// <summary>Channels.</summary>
     public const int Channels = 16;
 
-    /// <summary>Rows that are read together.</summary>
+    /// <summary>Rows that are computed together.</summary>
     public const int Rows = 4;
 
     /// <summary>The functions in OpenCL C.</summary>
@@ -308,13 +311,8 @@ internal static class Patch
     /// <summary>Tells a context, before its first kernel, what OpenCL calls them.</summary>
     public static void Register(Context context)
     {
-        Register(context, nameof(Product), nameof(EmitProduct));
-        Register(context, nameof(Filter), nameof(EmitFilter));
-        Register(context, nameof(Join), nameof(EmitJoin));
-        Register(context, nameof(Squares), nameof(EmitSquares));
-        Register(context, nameof(Scale), nameof(EmitScale));
-        Register(context, nameof(Copy), nameof(EmitCopy));
-        Register(context, nameof(Fetch), nameof(EmitFetch));
+        foreach (string name in (ReadOnlySpan<string>)[nameof(Product), nameof(Filter), nameof(Join), nameof(Squares), nameof(Scale), nameof(Copy), nameof(Fetch)])
+            context.GetIntrinsicManager().RegisterMethod(typeof(Patch).GetMethod(name)!, new CLIntrinsic(typeof(Patch), nameof(Emit), IntrinsicImplementationMode.GenerateCode));
     }
 
     private static float Chain(float sum, ref float left, long step, ref float right, long rightStep, int steps)
@@ -323,36 +321,20 @@ internal static class Patch
         return sum;
     }
 
-    private static void Register(Context context, string method, string emit) => context.GetIntrinsicManager().RegisterMethod(
-        typeof(Patch).GetMethod(method)!, new CLIntrinsic(typeof(Patch), emit, IntrinsicImplementationMode.GenerateCode));
-
-    private static void EmitProduct(CLBackend backend, CLCodeGenerator generator, Value value) => Emit(generator, value, "patch_product", "*0 1 *2 3 4 *5 6 7 *8 9 10 11 12 13");
-
-    private static void EmitFilter(CLBackend backend, CLCodeGenerator generator, Value value) => Emit(generator, value, "patch_filter", "*0 1 *2 3 *4 5 6 7");
-
-    private static void EmitJoin(CLBackend backend, CLCodeGenerator generator, Value value) => Emit(generator, value, "patch_join", "*0 1 2 *3 *4 *5 6 7 8");
-
-    private static void EmitSquares(CLBackend backend, CLCodeGenerator generator, Value value) => Emit(generator, value, "patch_squares", "*0 *1 2 3 4 5");
-
-    private static void EmitScale(CLBackend backend, CLCodeGenerator generator, Value value) => Emit(generator, value, "patch_scale", "*0 1 2 *3 4 5 *6 7 8");
-
-    private static void EmitCopy(CLBackend backend, CLCodeGenerator generator, Value value) => Emit(generator, value, "patch_copy", "*0 1 *2 3 4 5");
-
-    private static void EmitFetch(CLBackend backend, CLCodeGenerator generator, Value value) => Emit(generator, value, "patch_fetch", "*0 1");
-
-    // A call: numbers stand for the method's arguments, with a star for addresses, whatever memory they are in (a CPU has one); anything else for itself.
-    private static void Emit(CLCodeGenerator generator, Value value, string function, string arguments)
+    // A call of the function that has the method's name; an address is taken as one of global memory, whatever memory it is in: a CPU has one.
+    private static void Emit(CLBackend backend, CLCodeGenerator generator, Value value)
     {
-        string[] names = arguments.Split(' ');
-        VariableAllocator.Variable?[] loaded = [.. names.Select(name => int.TryParse(name.TrimStart('*'), CultureInfo.InvariantCulture, out int index) ? generator.Load(value[index]) : null)];
-        using CLCodeGenerator.StatementEmitter statement = value.Type.IsVoidType ? generator.BeginStatement((RawString)function) : generator.BeginStatement(generator.Allocate(value), function);
+        MethodBase method = ((MethodCall)value).Target.Source;
+        ParameterInfo[] parameters = method.GetParameters();
+        var arguments = new VariableAllocator.Variable[parameters.Length];
+        for (int i = 0; i < arguments.Length; i++) arguments[i] = generator.Load(value[i]);
+        using CLCodeGenerator.StatementEmitter statement = generator.BeginStatement((RawString)$"patch_{method.Name.ToLowerInvariant()}");
         statement.BeginArguments();
-        for (int i = 0; i < names.Length; i++)
+        for (int i = 0; i < arguments.Length; i++)
         {
             statement.AppendArgument();
-            if (names[i][0] == '*') statement.AppendCommand("(global float*)(ulong)");
-            if (loaded[i] is { } variable) statement.Append(variable);
-            else statement.AppendCommand(names[i]);
+            if (parameters[i].ParameterType.IsByRef) statement.AppendCommand("(global float*)(ulong)");
+            statement.Append(arguments[i]);
         }
 
         statement.EndArguments();

@@ -5,6 +5,7 @@ namespace Treeline.Kernels.ILGPU;
 
 // Tiles of neighbouring tokens (FlashTiles): q̂, k̂ and v are stored, the tiles attend, and where a group is complete S moves past it. A few tokens' k̂ and v go to their places in the slot's block,
 // a verified tree's behind it; a tree writes neither S nor the block, its nodes past the block's end are computed one by one (FlashCrossing.cs). A run's rows lie in scratch memory (FlashRuns.cs).
+// The kernels here are those of GPUs; what CPUs launch instead is in FlashPatches.cs.
 public sealed partial class IlgpuBackend
 {
     private const int KeyLanes = 32;                        // keys that a group scores
@@ -24,7 +25,7 @@ public sealed partial class IlgpuBackend
         var flash = (IlgpuFlashLayer)state;
         FlashTiles tiles = flash.Tiles;
         ArrayView<int> view = tiles.View(step, state.Owner);
-        FlashMemory runs = _flash.Runs(this, spec, tiles.Places);
+        FlashMemory runs = UsesPatches ? default : _flash.Runs(this, spec, tiles.Places);
         var call = new FlashCall(spec, flash.Tables.View(step, state.Owner), view, flash.Memory, ((FlashWeights)layer.Prepared!).Terms, _flash.Scratch(this, spec, step.Tokens, tiles.Rows), Output(output));
         Rows query = Floats(inputs.Query, 0), key = Floats(inputs.Key, 1), value = Floats(inputs.Value, 2);
         if (tiles.WalkCount > 0) Walk(query, key, value, tiles.Walks, tiles.WalkCount, call);
@@ -109,7 +110,7 @@ public sealed partial class IlgpuBackend
     /// <summary>Moves S and the window past the block of some slots, which is complete; of a slot that is listed as its complement it is not.</summary>
     private void Close(AttentionSpec spec, FlashMemory memory, ArrayView<int> slots, int count)
     {
-        if (spec.Global && UsesPatches) Load(ref _flash.ClosePatches, FlashClosePatchesKernel)(Stream, CloseGrid(spec, count), slots, memory);
+        if (spec.Global && UsesPatches) ClosePatches(spec, memory, slots, count);
         else if (spec.Global) Load(ref _flash.Close, FlashCloseKernel)(Stream, CloseGrid(spec, count), slots, memory, 1);
         if (memory.Window > 0) Load(ref _flash.Slide, FlashSlideKernel)(Stream, Threads((long)count * memory.ValueStride), slots, memory);
     }
@@ -117,7 +118,7 @@ public sealed partial class IlgpuBackend
     private KernelConfig CloseGrid(AttentionSpec spec, int count)
     {
         int lanes = ValueLanes(spec.ValueDim);
-        return Groups(count, (long)spec.KeyValueHeads * ((spec.HeadDim + 31) / 32), UsesPatches ? 1 : spec.ValueDim / lanes, UsesPatches ? 1 : lanes);
+        return Groups(count, (long)spec.KeyValueHeads * ((spec.HeadDim + 31) / 32), spec.ValueDim / lanes, lanes);
     }
 
     // One thread a head's vector of a tile's row: q̂ to its tile, k̂ and v at their places.
@@ -146,8 +147,8 @@ public sealed partial class IlgpuBackend
         for (int e = 0; e < memory.ValueDim; e++) memory.Values[to + e] = value[token, head * memory.ValueDim + e];
     }
 
-    // In the kernels below the left side of each product, q̂, weights or k̂, is the same for the whole group and is read where it lies. Their barriers keep nothing apart: an OpenCL compiler for
-    // CPUs keeps what lives across one in memory, a thread's sums side by side, and so makes vectors of all that leads to them.
+    // In the kernels below the left side of each product, q̂, weights or k̂, is the same for the whole group and is read where it lies. Their barriers keep nothing apart: where they run on a
+    // CPU after all, an OpenCL compiler keeps what lives across one in memory, a thread's sums side by side, and so makes vectors of all that leads to them.
 
     // A group a tile, query head and some keys, a thread a key: its local weights for the tile's rows, each dot one chain over the channels. A run's rows do not see the keys behind their own.
     private static void FlashScoreKernel<TColumn, TWeight>(ArrayView<int> tiles, FlashMemory memory, FlashScratch scratch, int firstTile, int mostKeys)

@@ -143,7 +143,7 @@ internal sealed class IlgpuFlashLayer : IlgpuLayer
     public override void Reserve(int nodes)
     {
         if (nodes <= _pendingCapacity) return;
-        int capacity = Math.Min(TokenTree.MaxNodes, Math.Max((nodes + Patch.Rows - 1) / Patch.Rows * Patch.Rows, 2 * _pendingCapacity));
+        int capacity = Math.Min(TokenTree.MaxNodes, Math.Max(nodes, 2 * _pendingCapacity));
         RequireReachable(capacity);
         IlgpuBuffer keys = Keys(capacity), values;
         try

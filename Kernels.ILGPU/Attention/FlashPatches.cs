@@ -19,7 +19,7 @@ public sealed partial class IlgpuBackend
     {
         AttentionSpec spec = call.Spec;
         KernelConfig grid = Groups(count, spec.KeyValueHeads, 2, 1);
-        long size = FlashWalk.Size(call.Memory);
+        long size = FlashWalk.SizeOf(call.Memory);
         ArrayView<float> own = _flash.Walks(this, (long)count * spec.KeyValueHeads * size);
         if (IsYoso(spec)) Load(ref _flash.WalkYoso, FlashWalkKernel<YosoWeight>)(Stream, grid, query, key, value, call.Output, call.Terms, call.Step, walks, call.Memory, call.Scratch, own, size);
         else Load(ref _flash.Walk, FlashWalkKernel<Relu2Weight>)(Stream, grid, query, key, value, call.Output, call.Terms, call.Step, walks, call.Memory, call.Scratch, own, size);
@@ -43,6 +43,9 @@ public sealed partial class IlgpuBackend
         }
     }
 
+    private void ClosePatches(AttentionSpec spec, FlashMemory memory, ArrayView<int> slots, int count) => Load(ref _flash.ClosePatches, FlashClosePatchesKernel)(
+        Stream, Groups(count, (long)spec.KeyValueHeads * ((spec.HeadDim + 31) / 32), 1, 1), slots, memory);
+
     // A thread a run and key/value head, from group to group: what it needs of its rows and of S stays in the cache, and S and the window move in their places.
     private static void FlashWalkKernel<TWeight>(
         Rows query, Rows key, Rows value, Rows output, FlashTerms terms, StepView step, ArrayView<int> walks, FlashMemory memory, FlashScratch scratch, ArrayView<float> own, long size)
@@ -52,7 +55,7 @@ public sealed partial class IlgpuBackend
         var walk = new FlashWalk(walks, Grid.IdxX);
         int kv = Grid.IdxY, dk = memory.HeadDim, dv = memory.ValueDim, heads = memory.QueryHeads / memory.KeyValueHeads, tail = walk.Tail, end = walk.Token + walk.Count;
         long at = ((long)Grid.IdxX * memory.KeyValueHeads + kv) * size, state = memory.Global != 0 ? memory.StateRow(walk.Slot, kv, 0) : 0;
-        var rows = new FlashRowsOf(own, at, FlashTile.RunRows, own, at + FlashWalk.Keys(memory), dk, own, at + FlashWalk.Values(memory), dv, own, at + FlashWalk.Sums(memory));
+        var rows = new FlashHeadRows(own, at, FlashTile.RunRows, own, at + FlashWalk.KeysAt(memory), dk, own, at + FlashWalk.ValuesAt(memory), dv, own, at + FlashWalk.SumsAt(memory));
         long window = rows.Value - (long)memory.Window * dv, slot = memory.Value(walk.Slot, -memory.Window, kv);
         Patch.Copy(ref own[window], dv, ref memory.Values[slot], memory.ValueStride, memory.Window + tail, dv);
         if (memory.HasKeys != 0) Patch.Copy(ref own[rows.Key], dk, ref memory.Keys[memory.Key(walk.Slot, 0, kv)], memory.KeyStride, tail, dk);
@@ -72,13 +75,13 @@ public sealed partial class IlgpuBackend
             Patch.Copy(ref own[rows.Value + (long)tail * dv], dv, ref value[tile.Token, kv * dv], value.Stride, tile.Count, dv);
             for (int head = kv * heads; head < (kv + 1) * heads; head++)
             {
-                FlashNormalize(query, tile.Token, head * dk, own, at, 1, FlashTile.RunRows, tile.Count, dk);
+                if (memory.HasKeys != 0) FlashNormalize(query, tile.Token, head * dk, own, at, 1, FlashTile.RunRows, tile.Count, dk);
                 FlashPatchTile<TWeight>(output, terms, step, tile, memory, scratch, rows, head, state, 0);
             }
 
             tail += tile.Count;
             if (tail < memory.GroupSize) continue;
-            if (memory.Global != 0) FlashClosed(memory, state, own, rows.Key, dk, own, rows.Value, dv, state, 0, dk);
+            if (memory.Global != 0) FlashClosed(memory, state, own, rows.Key, dk, own, rows.Value, dv, 0, dk);
             Patch.Copy(ref own[window], dv, ref own[window + (long)memory.GroupSize * dv], dv, memory.Window, dv);
             tail = 0;
         }
@@ -125,7 +128,7 @@ public sealed partial class IlgpuBackend
     {
         var tile = new FlashTile(tiles, firstTile + Grid.IdxX);
         int head = Grid.IdxY, kv = memory.KeyValueHead(head);
-        var rows = new FlashRowsOf(
+        var rows = new FlashHeadRows(
             scratch.Queries, memory.Query(tile.Row, lie.InTile, head), lie.InTile, memory.Keys, memory.Key(tile.Slot, 0, kv), memory.KeyStride, memory.Values, memory.Value(tile.Slot, 0, kv), memory.ValueStride,
             scratch.LocalSums, memory.Sum(tile.Row, lie.InTile, head));
         FlashPatchTile<TWeight>(
@@ -137,7 +140,7 @@ public sealed partial class IlgpuBackend
     /// What is computed on the way lies in shared memory, which the next thread uses again, so that it stays in the cache. Rows that see all that lies before them take the keys behind the shared ones in one piece with these;
     /// nodes of a tree take them along their paths.
     /// </remarks>
-    private static void FlashPatchTile<TWeight>(Rows output, FlashTerms terms, StepView step, FlashTile tile, FlashMemory memory, FlashScratch scratch, FlashRowsOf rows, int head, long state, long nodes)
+    private static void FlashPatchTile<TWeight>(Rows output, FlashTerms terms, StepView step, FlashTile tile, FlashMemory memory, FlashScratch scratch, FlashHeadRows rows, int head, long state, long nodes)
         where TWeight : struct, IColumnFunction
     {
         ArrayView<float> weights = SharedMemory.Allocate<float>((PatchKeys + FlashTile.RunRows) * FlashTile.RunRows), local = SharedMemory.Allocate<float>(FlashTile.RunRows * Patch.Channels);
@@ -168,9 +171,8 @@ public sealed partial class IlgpuBackend
                 shared - first, causal, tile.Count, width);
             Patch.Product(ref global[0], Patch.Channels, ref global[0], 0, 0, ref rows.Queries[rows.Query], 1, rows.InTile, ref memory.State[state + e], dv, channels, 0, tile.Count, width);
             if (tile.Moves)
-                Patch.Filter(ref conv[0], Patch.Channels, ref terms.Taps[head * memory.Taps], memory.Taps, ref rows.Values[rows.Value + tile.Place * rows.ValueStride + e], rows.ValueStride, tile.Count, width);
-            if (tile.Moves)
             {
+                Patch.Filter(ref conv[0], Patch.Channels, ref terms.Taps[head * memory.Taps], memory.Taps, ref rows.Values[rows.Value + tile.Place * rows.ValueStride + e], rows.ValueStride, tile.Count, width);
                 FlashJoinedRows(output, terms, memory, scratch, tile.Token, tile.Count, head, e, width, local, global, conv, 0);
                 continue;
             }
@@ -178,7 +180,7 @@ public sealed partial class IlgpuBackend
             for (int r = 0; r < tile.Count; r++)
             {
                 if ((tile.Own >> r & 1) == 0) continue;
-                FlashPath(terms, step, tile, memory, scratch.Weights, nodes + r, rows, local, conv, head, r, e, width);
+                FlashOwnPath(terms, step, tile, memory, scratch.Weights, nodes + r, rows, local, conv, head, r, e, width);
                 FlashJoinedRows(output, terms, memory, scratch, tile.Token + r, 1, head, e, width, local, global, conv, r * Patch.Channels);
             }
         }
@@ -202,7 +204,7 @@ public sealed partial class IlgpuBackend
     }
 
     /// <summary>Weights of neighbouring keys for a tile's queries, <c>[key][row]</c>; where they are causal, of each sixteen queries' own keys too.</summary>
-    private static void FlashPatchScores<TWeight>(FlashMemory memory, FlashRowsOf rows, int count, ArrayView<float> weights, long at, int place, int seen, int causal) where TWeight : struct, IColumnFunction
+    private static void FlashPatchScores<TWeight>(FlashMemory memory, FlashHeadRows rows, int count, ArrayView<float> weights, long at, int place, int seen, int causal) where TWeight : struct, IColumnFunction
     {
         for (int r = 0; r < count; r += Patch.Channels)
         {
@@ -217,8 +219,8 @@ public sealed partial class IlgpuBackend
     }
 
     /// <summary>A node's own path in some channels: the keys on it, and its convolution over them and the values before.</summary>
-    private static void FlashPath(
-        FlashTerms terms, StepView step, FlashTile tile, FlashMemory memory, ArrayView<float> weights, long at, FlashRowsOf rows, ArrayView<float> local, ArrayView<float> conv, int head, int r, int e, int width)
+    private static void FlashOwnPath(
+        FlashTerms terms, StepView step, FlashTile tile, FlashMemory memory, ArrayView<float> weights, long at, FlashHeadRows rows, ArrayView<float> local, ArrayView<float> conv, int head, int r, int e, int width)
     {
         int token = tile.Token + r, news = step.Depth(token) + 1, nodes = token - r - tile.Node, sums = r * Patch.Channels;
         for (int n = 0; n < (memory.Local != 0 ? news : 0); n++)
@@ -240,14 +242,14 @@ public sealed partial class IlgpuBackend
         Patch.Product(ref sums, 0, ref sums, 0, begun, ref left, 0, 1, ref right, step, steps, 0, 1, width);
 
     /// <summary>S past a group, some rows of it.</summary>
-    private static void FlashClosed(FlashMemory memory, long from, ArrayView<float> keys, long key, long keyStride, ArrayView<float> values, long value, long valueStride, long to, int c, int count)
+    private static void FlashClosed(FlashMemory memory, long state, ArrayView<float> keys, long key, long keyStride, ArrayView<float> values, long value, long valueStride, int c, int count)
     {
         int dv = memory.ValueDim;
         for (int e = 0; e < dv; e += Patch.Channels)
         {
-            long at = (long)c * dv + e;
+            long at = state + (long)c * dv + e;
             Patch.Product(
-                ref memory.State[to + at], dv, ref memory.State[from + at], dv, 1, ref keys[key + c], 1, keyStride, ref values[value + e], valueStride, memory.GroupSize, 0, count, Math.Min(Patch.Channels, dv - e));
+                ref memory.State[at], dv, ref memory.State[at], dv, 1, ref keys[key + c], 1, keyStride, ref values[value + e], valueStride, memory.GroupSize, 0, count, Math.Min(Patch.Channels, dv - e));
         }
     }
 
@@ -257,12 +259,12 @@ public sealed partial class IlgpuBackend
         int strips = (memory.HeadDim + 31) / 32, kv = Grid.IdxY / strips, c = Grid.IdxY % strips * 32, slot = slots[Grid.IdxX];
         if (slot < 0) return;                               // a complement keeps what it has
         long state = memory.StateRow(slot, kv, 0);
-        FlashClosed(memory, state, memory.Keys, memory.Key(slot, 0, kv), memory.KeyStride, memory.Values, memory.Value(slot, 0, kv), memory.ValueStride, state, c, Math.Min(32, memory.HeadDim - c));
+        FlashClosed(memory, state, memory.Keys, memory.Key(slot, 0, kv), memory.KeyStride, memory.Values, memory.Value(slot, 0, kv), memory.ValueStride, c, Math.Min(32, memory.HeadDim - c));
     }
 }
 
 /// <summary>Where the rows of a head lie that a tile reads: its queries, <c>[headDim, rows]</c>, the keys and values of its block from place 0 on, and sums that it keeps.</summary>
-internal readonly struct FlashRowsOf(
+internal readonly struct FlashHeadRows(
     ArrayView<float> queries, long query, int inTile, ArrayView<float> keys, long key, long keyStride, ArrayView<float> values, long value, long valueStride, ArrayView<float> sums, long sum)
 {
     public readonly ArrayView<float> Queries = queries;
@@ -294,14 +296,14 @@ internal readonly struct FlashWalk(ArrayView<int> ints, int index)
     public readonly int Tail = ints[index * Ints + 3];
 
     /// <summary>Where its k̂ begin.</summary>
-    public static long Keys(FlashMemory memory) => (long)FlashTile.RunRows * memory.HeadDim;
+    public static long KeysAt(FlashMemory memory) => (long)FlashTile.RunRows * memory.HeadDim;
 
     /// <summary>Where its block's values begin, behind the window's.</summary>
-    public static long Values(FlashMemory memory) => Keys(memory) + (long)(memory.GroupSize + Patch.Rows) * memory.HeadDim + (long)memory.Window * memory.ValueDim;
+    public static long ValuesAt(FlashMemory memory) => KeysAt(memory) + (long)(memory.GroupSize + Patch.Rows) * memory.HeadDim + (long)memory.Window * memory.ValueDim;
 
     /// <summary>Where its sums begin.</summary>
-    public static long Sums(FlashMemory memory) => Values(memory) + (long)(memory.GroupSize + Patch.Rows) * memory.ValueDim;
+    public static long SumsAt(FlashMemory memory) => ValuesAt(memory) + (long)(memory.GroupSize + Patch.Rows) * memory.ValueDim;
 
     /// <summary>All that it needs.</summary>
-    public static long Size(FlashMemory memory) => (Sums(memory) + (long)FlashTile.RunRows * memory.ValueDim + FlashMemory.Behind + 31) / 32 * 32;
+    public static long SizeOf(FlashMemory memory) => (SumsAt(memory) + (long)FlashTile.RunRows * memory.ValueDim + FlashMemory.Behind + 31) / 32 * 32;
 }

@@ -11,8 +11,8 @@ public sealed partial class IlgpuBackend
         FlashTiles tiles = layer.Tiles;
         tiles.View(step, layer.Owner);
         _flash.Scratch(this, layer.Spec, step.Tokens, tiles.Rows);
-        _flash.Runs(this, layer.Spec, tiles.Places);
-        if (tiles.WalkCount > 0) _flash.Walks(this, (long)tiles.WalkCount * layer.Spec.KeyValueHeads * FlashWalk.Size(layer.Memory));
+        if (!UsesPatches) _flash.Runs(this, layer.Spec, tiles.Places);
+        if (tiles.WalkCount > 0) _flash.Walks(this, (long)tiles.WalkCount * layer.Spec.KeyValueHeads * FlashWalk.SizeOf(layer.Memory));
         long weights = 1;
         foreach (FlashRound round in tiles.Rounds)
         {
@@ -28,10 +28,10 @@ public sealed partial class IlgpuBackend
     /// <summary>How many tiles of so many rows one launch takes, the keys that each has room for, and the numbers that their local weights need.</summary>
     private (int AtOnce, int Keys, long Weights) FlashPortion(AttentionSpec spec, FlashTileRange range, int rows)
     {
-        int lanes = Math.Min(KeyLanes, Accelerator.MaxNumThreadsPerGroup), keys = (range.MostKeys + lanes - 1) / lanes * lanes;
-        if (UsesPatches) keys = Math.Max(0, range.MostKeys - spec.GroupSize);       // nodes of trees alone
-        int most = Math.Min(range.Count, MostThreads / (rows * ValueLanes(spec.ValueDim)));
-        if (spec.Local == LocalKind.None || range.Count == 0 || keys == 0) return (most, keys, 8 * rows);               // without weights eight keys' are read all the same
+        int lanes = Math.Min(KeyLanes, Accelerator.MaxNumThreadsPerGroup), keys = (range.MostKeys + lanes - 1) / lanes * lanes, most = MostThreads / (rows * ValueLanes(spec.ValueDim));
+        if (UsesPatches) (keys, most) = (Math.Max(0, range.MostKeys - spec.GroupSize), MostThreads);       // the nodes of trees alone
+        most = Math.Min(range.Count, most);
+        if (spec.Local == LocalKind.None || range.Count == 0 || keys == 0) return (most, keys, 8 * rows);  // without weights eight keys' are read all the same
         long weights = (long)keys * spec.QueryHeads * rows;
         int atOnce = (int)Math.Clamp(MostWeights / weights, 1, most);
         return (atOnce, keys, atOnce * weights);

@@ -2,7 +2,7 @@ using global::ILGPU;
 
 namespace Treeline.Kernels.ILGPU;
 
-// Entries that move by more tokens than a tile within their block has: their rows lie in scratch memory behind those that the slot has, and what the slot keeps goes back to it.
+// Entries that move by more tokens than a tile within their block has, on GPUs: their rows lie in scratch memory behind those that the slot has, and what the slot keeps goes back to it.
 public sealed partial class IlgpuBackend
 {
     /// <summary>Brings what the slots of some runs hold to scratch, or from there what they are to hold.</summary>

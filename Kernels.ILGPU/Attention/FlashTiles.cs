@@ -7,7 +7,7 @@ namespace Treeline.Kernels.ILGPU;
 /// <remarks>
 /// A tile is neighbouring tokens of one entry and group. Trees work in their slots' memory, and so do up to eight tokens that end with their block or before. An entry that moves by more is a run:
 /// its rows are laid out one group behind the other in scratch memory, a place of which each of its groups has as if it were a slot, so that all groups attend at once. A step has as many rounds as its runs need with so many groups
-/// in scratch at once. A node of a tree that lies past the block's end is computed by itself (<see cref="Crossing"/>).
+/// in scratch at once; where threads compute in patches, a run is walked through instead (<see cref="Walks"/>), and there is one round. A node of a tree that lies past the block's end is computed by itself (<see cref="Crossing"/>).
 /// </remarks>
 internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window) : IDisposable
 {
@@ -16,7 +16,7 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
     private readonly DeviceArray<int> _device = new(backend);
     private readonly List<int> _ints = [], _crossing = [], _closing = [], _runs = [];
     private readonly List<FlashRound> _rounds = [];
-    private long _stamp = -1;
+    private long _stamp = -1, _losses;                      // whose step, and as many losses of queued work as there were then
     private int _tiles;
 
     /// <summary>Tokens between two block boundaries.</summary>
@@ -43,9 +43,9 @@ internal sealed class FlashTiles(IlgpuBackend backend, int groupSize, int window
     /// <summary>The tables of a step that has begun; built again where another step's are there.</summary>
     public ArrayView<int> View(Step step, AttentionState state)
     {
-        if (_stamp != step.Stamp)
+        if (_stamp != step.Stamp || _losses != backend.Losses)
         {
-            _stamp = -1;
+            (_stamp, _losses) = (-1, backend.Losses);
             Build(step, state);
             _stamp = step.Stamp;
         }

@@ -7,14 +7,14 @@ internal sealed class StepTables(IlgpuBackend backend) : IDisposable
 {
     private readonly DeviceArray<int> _ints = new(backend);
     private int[] _host = [];
-    private long _stamp = -1;
+    private long _stamp = -1, _losses;                      // whose step, and as many losses of queued work as there were then
 
     /// <summary>The tables of a step that has begun; built again where another step's are there.</summary>
     public StepView View(Step step, AttentionState state)
     {
-        if (_stamp != step.Stamp)
+        if (!Are(step))
         {
-            _stamp = -1;
+            (_stamp, _losses) = (-1, backend.Losses);
             Upload(step, state);
             _stamp = step.Stamp;
         }
@@ -23,7 +23,7 @@ internal sealed class StepTables(IlgpuBackend backend) : IDisposable
     }
 
     /// <summary>True where the tables are a begun step's.</summary>
-    public bool Are(Step step) => _stamp == step.Stamp;
+    public bool Are(Step step) => _stamp == step.Stamp && _losses == backend.Losses;
 
     /// <summary>The tables of a step that may not have begun, for whoever needs no lengths; built again every time, for nothing tells one such step from another.</summary>
     public StepView WithoutLengths(Step step)

@@ -23,25 +23,25 @@ public sealed partial class IlgpuBackend
         if (output.Count == 0) return;
         var packed = (IlgpuWeightMatrix)weight;
         var shape = new LinearShape(input.Rows, weight.Inputs, weight.Outputs, bias is null ? 0 : 1);
-        KernelConfig grid = LinearGrid(shape, weight.Form != WeightForm.InPlace);      // refused before a narrow input is widened
+        KernelConfig grid = LinearGrid(shape, packed);      // refused before a narrow input is widened
         Rows x = Floats(input, 0), y = Output(output), b = bias is null ? x : Floats(bias, 1);     // without a bias it is not read
         ArrayView<float> scales = packed.Scales.Length > 0 ? packed.Scales : x.Data;               // without scales they are not read
         switch (weight.Form)
         {
             case WeightForm.InPlace: MultiplyInPlace(grid, x, packed.InPlace!, b, y, shape); break;
-            case WeightForm.BFloat16: Multiply<ushort, BFloat16Weight>(_linearBFloat16, grid, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
-            case WeightForm.Float16: Multiply<ushort, Float16Weight>(_linearFloat16, grid, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
-            case WeightForm.Int8: Multiply<byte, Int8Weight>(_linearInt8, grid, x, packed.Data, scales, b, y, shape); break;
-            case WeightForm.Int4: Multiply<byte, Int4Weight>(_linearInt4, grid, x, packed.Data, scales, b, y, shape); break;
+            case WeightForm.BFloat16: Multiply<ushort, BFloat16Weight>(_linearBFloat16, grid, packed.InPanels, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
+            case WeightForm.Float16: Multiply<ushort, Float16Weight>(_linearFloat16, grid, packed.InPanels, x, packed.Data.Cast<ushort>(), scales, b, y, shape); break;
+            case WeightForm.Int8: Multiply<byte, Int8Weight>(_linearInt8, grid, packed.InPanels, x, packed.Data, scales, b, y, shape); break;
+            case WeightForm.Int4: Multiply<byte, Int4Weight>(_linearInt4, grid, packed.InPanels, x, packed.Data, scales, b, y, shape); break;
             case WeightForm.Float32 when _cuBlas is not null && CuBlasProduct.Takes(shape, x, y): MultiplyByCuBlas(x, packed.Data.Cast<float>(), b, y, shape); break;
-            default: Multiply<float, Float32Weight>(_linear, grid, x, packed.Data.Cast<float>(), scales, b, y, shape); break;
+            default: Multiply<float, Float32Weight>(_linear, grid, packed.InPanels, x, packed.Data.Cast<float>(), scales, b, y, shape); break;
         }
     }
 
-    private void Multiply<T, TStored>(LinearKernels<T> kernels, KernelConfig grid, Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)
+    private void Multiply<T, TStored>(LinearKernels<T> kernels, KernelConfig grid, bool inPanels, Rows input, ArrayView<T> weight, ArrayView<float> scales, Rows bias, Rows output, LinearShape shape)
         where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
-        if (UsesPatches)
+        if (inPanels)
         {
             Load(ref kernels.Patches, LinearPatchesKernel<T, TStored>)(Stream, grid, input, weight, scales, bias, output, shape);
             return;
@@ -80,10 +80,10 @@ public sealed partial class IlgpuBackend
     /// <summary>Rows of a tile of a packed product.</summary>
     private static int LinearRows(LinearShape shape) => shape.Rows == 1 ? 1 : shape.Rows <= 8 ? 8 : 32;
 
-    private KernelConfig LinearGrid(LinearShape shape, bool packed)
+    private KernelConfig LinearGrid(LinearShape shape, IlgpuWeightMatrix weight)
     {
-        if (UsesPatches && packed) return Groups(((long)shape.Rows + LinearPatchRows - 1) / LinearPatchRows, ((long)shape.Outputs + Patch.Channels - 1) / Patch.Channels, 1, 1);
-        int rows = packed ? LinearRows(shape) : 1, lanes = Lanes(shape.Outputs);
+        if (weight.InPanels) return Groups(shape.Panels * (((long)shape.Rows + LinearPatchRows - 1) / LinearPatchRows), 1, 1, 1);
+        int rows = weight.Form == WeightForm.InPlace ? 1 : LinearRows(shape), lanes = Lanes(shape.Outputs);
         return Groups(((long)shape.Rows + rows - 1) / rows, ((long)shape.Outputs + lanes - 1) / lanes, 1, lanes);
     }
 
@@ -119,8 +119,8 @@ public sealed partial class IlgpuBackend
         where T : unmanaged where TStored : struct, IStoredWeight<T>
     {
         ArrayView<float> numbers = SharedMemory.Allocate<float>(LinearPatchSteps * Patch.Channels);
-        int row = Grid.IdxX * LinearPatchRows, rows = Math.Min(LinearPatchRows, shape.Rows - row), column = Grid.IdxY * Patch.Channels, columns = Math.Min(Patch.Channels, shape.Outputs - column), i = 0;
-        long to = row * output.Stride + column, panel = (long)Grid.IdxY * TStored.Rows(shape.Inputs) * Patch.Channels;
+        int row = Grid.IdxX / shape.Panels * LinearPatchRows, rows = Math.Min(LinearPatchRows, shape.Rows - row), column = Grid.IdxX % shape.Panels * Patch.Channels, columns = Math.Min(Patch.Channels, shape.Outputs - column), i = 0;
+        long to = row * output.Stride + column, panel = (long)column * TStored.Rows(shape.Inputs);
         do
         {
             int steps = Math.Min(LinearPatchSteps, shape.Inputs - i);
@@ -171,9 +171,12 @@ internal readonly struct LinearShape(int rows, int inputs, int outputs, int hasB
     public readonly int Inputs = inputs;
     public readonly int Outputs = outputs;
     public readonly int HasBias = hasBias;
+
+    /// <summary>Panels of outputs, where the weight lies in these.</summary>
+    public int Panels => (Outputs - 1) / Patch.Channels + 1;
 }
 
-/// <summary>How a packed weight's numbers are read; those of an output lie a stride of all outputs apart.</summary>
+/// <summary>How a packed weight's numbers are read; those of an output lie a stride of all outputs apart, or of its panel's.</summary>
 internal interface IStoredWeight<T> where T : unmanaged
 {
     /// <summary>Where the number of an even input lies.</summary>
