@@ -136,15 +136,25 @@ internal static class FlashNumbers
         {
             squares = Squares(rows, row, from, count, scale);
             again = scale == 1 && !AreNear(squares);
-            if (again) scale = squares < 1 ? 7.9228163e28f : 8.4703295e-22f;                    // 2^96, 2^-70
+            if (again) scale = ScaleOf(squares);
         }
         while (again);
-        float norm = XMath.Sqrt(squares), factor = norm == 0 ? 0 : 1 / norm;
+        float factor = Factor(squares);
         for (int c = 0; c < count; c++) to[at + c * step] = rows[row, from + c] * scale * factor;
     }
 
     /// <summary>Squares whose sum keeps all of float32's precision: 2^-80 to 2^80.</summary>
     public static bool AreNear(float squares) => squares >= 8.2718061e-25f && squares <= 1.2089258e24f;
+
+    /// <summary>What others are scaled by first: 2^96 or 2^-70.</summary>
+    public static float ScaleOf(float squares) => squares < 1 ? 7.9228163e28f : 8.4703295e-22f;
+
+    /// <summary>One by the norm, of a zero vector 0.</summary>
+    public static float Factor(float squares)
+    {
+        float norm = XMath.Sqrt(squares);
+        return norm == 0 ? 0 : 1 / norm;
+    }
 
     /// <summary>The sum of squares, in four sums by channel.</summary>
     private static float Squares(Rows rows, int row, int from, int count, float scale)

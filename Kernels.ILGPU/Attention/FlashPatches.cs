@@ -1,5 +1,4 @@
 using global::ILGPU;
-using global::ILGPU.Algorithms;
 
 namespace Treeline.Kernels.ILGPU;
 
@@ -114,12 +113,19 @@ public sealed partial class IlgpuBackend
         for (int r = 0; r < rows; r++)
         {
             near &= FlashNumbers.AreNear(factors[r]);
-            float norm = XMath.Sqrt(factors[r]);
-            factors[r] = norm == 0 ? 0 : 1 / norm;
+            factors[r] = FlashNumbers.Factor(factors[r]);
         }
 
         Patch.Scale(ref to[at], toRow, toStep, ref from[row, channel], from.Stride, 1, ref factors[0], rows, count);
-        for (int r = 0; r < (near ? 0 : rows); r++) FlashNumbers.Normalize(from, row + r, channel, to, at + r * toRow, (int)toStep, count);
+        for (int r = 0; r < (near ? 0 : rows); r++)
+        {
+            Patch.Squares(ref factors[0], ref from[row + r, channel], 0, 1, 1, count);
+            if (FlashNumbers.AreNear(factors[0])) continue;
+            float scale = FlashNumbers.ScaleOf(factors[0]);
+            Patch.Squares(ref factors[0], ref from[row + r, channel], 0, scale, 1, count);
+            factors[0] = FlashNumbers.Factor(factors[0]);
+            Patch.Scale(ref to[at + r * toRow], toRow, toStep, ref from[row + r, channel], 0, scale, ref factors[0], 1, count);
+        }
     }
 
     // A thread a tile and query head.

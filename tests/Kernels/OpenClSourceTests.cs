@@ -25,16 +25,20 @@ public class OpenClSourceTests
     [Fact]
     public void A_kernel_belongs_to_one_program_and_is_launched()
     {
-        var listed = IlgpuBackend.Programs.All.SelectMany(program => program.Kernels).ToList();
-        Assert.Equal(listed.Distinct(), listed);
-        foreach (MethodInfo kernel in listed) Assert.True(PtxKernels.Launched.Contains(kernel), $"{PtxKernels.Name(kernel)} is part of a program, and never launched");
+        foreach (IReadOnlyList<KernelProgram> programs in (IReadOnlyList<KernelProgram>[])[IlgpuBackend.Programs.Cpu, IlgpuBackend.Programs.Gpu])
+        {
+            var listed = programs.SelectMany(program => program.Kernels).ToList();
+            Assert.Equal(listed.Distinct(), listed);
+        }
+
+        foreach (MethodInfo kernel in All.SelectMany(program => program.Kernels)) Assert.True(PtxKernels.Launched.Contains(kernel), $"{PtxKernels.Name(kernel)} is part of a program, and never launched");
     }
 
     [Fact]
     public void A_program_reads_the_same_after_others()
     {
         using IlgpuBackend first = IlgpuDevices.Open("opencl:0"), second = IlgpuDevices.Open("opencl:0");
-        KernelProgram[] programs = [.. IlgpuBackend.Programs.All, .. PtxKernels.Launched.Except(IlgpuBackend.Programs.All.SelectMany(program => program.Kernels)).Select(kernel => new KernelProgram(kernel))];
+        KernelProgram[] programs = [.. All, .. PtxKernels.Launched.Except(All.SelectMany(program => program.Kernels)).Select(kernel => new KernelProgram(kernel))];
         var there = programs.ToDictionary(program => program, program => Source(first, program));
         foreach (KernelProgram program in programs.Reverse()) Assert.Equal(there[program], Source(second, program));
         Assert.All(there.Values, source => Assert.Contains("type_0", source, StringComparison.Ordinal));
@@ -46,8 +50,10 @@ public class OpenClSourceTests
     {
         using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
         var accelerator = (CLAccelerator)backend.Accelerator;
-        foreach (KernelProgram program in IlgpuBackend.Programs.All) new OpenClProgram(accelerator, Devices.Register, program).Dispose();
+        foreach (KernelProgram program in All) new OpenClProgram(accelerator, Devices.Register, program).Dispose();
     }
+
+    private static IEnumerable<KernelProgram> All => IlgpuBackend.Programs.Cpu.Concat(IlgpuBackend.Programs.Gpu).Distinct();
 
     private static string Source(IlgpuBackend backend, KernelProgram program)
     {
