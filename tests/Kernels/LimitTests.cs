@@ -23,6 +23,17 @@ public class LimitTests
             Exact(name, spec, past: 9, TokenTree.Path(TokenTree.MaxNodes), [1023, 700], withOracle: false);
     }
 
+    // Backends weigh 64 of a group's keys at a time: before, at and behind the cuts, a path of one token, of a few, of many.
+    [Theory, MemberData(nameof(Names))]
+    public void A_group_of_several_pieces(string name)
+    {
+        foreach ((int group, int past) in ((int, int)[])[(150, 65), (150, 128), (150, 150 + 139), (256, 64), (256, 129), (256, 192), (256, 193), (256, 256 + 250)])
+        {
+            foreach (LocalKind local in (LocalKind[])[LocalKind.Relu2, LocalKind.Yoso8])
+                Exact(name, AttentionSpec.Augmented(2, 1, 8, group, convTaps: 3, valueDim: 20) with { Local = local }, past, TokenTree.FromParents([.. Enumerable.Range(-1, 12), 3, 12, -1]), [11, 13, 14]);
+        }
+    }
+
     // Backends cut long pasts into parts of 1,024 positions: before, at and behind a cut, and a tree across one.
     [Theory, MemberData(nameof(Names))]
     public void A_softmax_past_of_several_parts(string name)
@@ -73,14 +84,14 @@ public class LimitTests
         }
     }
 
-    /// <summary>Nodes of a tree equal an advance along their paths, commits too; and the tree is the oracle's.</summary>
+    /// <summary>Nodes of a tree equal an advance along their paths, commits too; and the past and the tree are the oracle's.</summary>
     private static void Exact(string name, AttentionSpec spec, int past, TokenTree tree, int[] compared, bool withOracle = true)
     {
         using KernelBackend backend = BackendsUnderTest.Open(name);
         using var rig = new AttentionRig(backend, [spec]);
         var random = new Random(11);
         Tokens before = Tokens.Random(random, spec, past), nodes = Tokens.Random(random, spec, tree.Count);
-        rig.Run(Feed.Advance(0, before));
+        double[] begun = rig.Run(Feed.Advance(0, before))[0];
         double[] verified = rig.Run(Feed.Verify(0, tree, nodes))[0];
         int width = spec.QueryHeads * spec.ValueDim;
         foreach (int node in compared)
@@ -99,7 +110,7 @@ public class LimitTests
         if (!withOracle) return;
         using var oracle = new OracleBackend();
         using var want = new AttentionRig(oracle, [spec]);
-        want.Run(Feed.Advance(0, before));
+        Close.To(want.Run(Feed.Advance(0, before))[0], begun, Close.Attention, $"{name}: {spec}, before the tree");
         Close.To(want.Run(Feed.Verify(0, tree, nodes))[0], verified, Close.Attention, $"{name}: {spec}");
     }
 }
