@@ -8,28 +8,36 @@ namespace Treeline.Tests.Managed.Decoding;
 /// <summary>What a decoding step of the shipped model costs on OpenCL, beside its time: launches, memory.</summary>
 public class IlgpuStepTests
 {
-    // As docs/ilgpu.md says. A layer: two norms, seven products, two rotations, six kernels of attention (two of them where a group is complete), two sums, the gate.
+    // As docs/ilgpu.md says. A layer: two norms, seven products, two rotations, kernels of attention (four, of patches two, and two more where a group is complete), two sums, the gate.
     // Beside the layers: two gathers, the last norm, the product with the vocabulary, the choice of the token.
-    private const int Layers = 4, PerLayer = 20, Beside = 5;
+    private const int Layers = 4, Beside = 5, Group = 64;
 
     private static string Folder => Path.Combine(Golden.Repository, "models", "shakespeare-2m");
 
-    [Fact]
-    public void A_step_is_few_launches_and_takes_no_memory()
+    [Theory]
+    [InlineData("opencl:0", 18)]
+    [InlineData("opencl:0" + IlgpuDevices.Gpu, 20)]
+    public void A_step_is_few_launches_and_takes_no_memory(string name, int perLayer)
     {
-        using IlgpuBackend backend = IlgpuDevices.Open("opencl:0");
+        using IlgpuBackend backend = IlgpuDevices.Open(name);
         using CausalModel model = CausalModel.Load(Folder, backend);
         using var batch = new DecodingBatch(model, new DecodingBatchOptions { Slots = 1 });
         batch.Add("To be, or not to be", new() { MaxTokens = 20_000, StopTokens = [] });
         for (int i = 0; i < 3; i++) Assert.True(batch.Step(TestContext.Current.CancellationToken));
 
-        Dictionary<string, long> before = backend.Kernels.ToDictionary(kernel => kernel.Kernel, kernel => kernel.Launches);
-        Assert.True(batch.Step(TestContext.Current.CancellationToken));
-        KernelUse[] used = [.. backend.Kernels.Where(kernel => kernel.Launches > before.GetValueOrDefault(kernel.Kernel))];
-        long launches = used.Sum(kernel => kernel.Launches - before.GetValueOrDefault(kernel.Kernel));
-        Assert.True(launches is >= Layers and <= Layers * PerLayer + Beside, $"{launches} launches: {string.Join(", ", used.Select(kernel => $"{kernel.Kernel} {kernel.Launches - before.GetValueOrDefault(kernel.Kernel)}"))}");
-        Assert.All(used, kernel => Assert.True(kernel.FirstUse > TimeSpan.Zero, kernel.Kernel));
+        long most = 0;
+        for (int i = 0; i < Group; i++)
+        {
+            Dictionary<string, long> before = backend.Kernels.ToDictionary(kernel => kernel.Kernel, kernel => kernel.Launches);
+            Assert.True(batch.Step(TestContext.Current.CancellationToken));
+            KernelUse[] used = [.. backend.Kernels.Where(kernel => kernel.Launches > before.GetValueOrDefault(kernel.Kernel))];
+            long launches = used.Sum(kernel => kernel.Launches - before.GetValueOrDefault(kernel.Kernel));
+            Assert.True(launches >= Layers && launches <= Layers * perLayer + Beside, $"{launches} launches: {string.Join(", ", used.Select(kernel => $"{kernel.Kernel} {kernel.Launches - before.GetValueOrDefault(kernel.Kernel)}"))}");
+            Assert.All(used, kernel => Assert.True(kernel.FirstUse > TimeSpan.Zero, kernel.Kernel));
+            most = Math.Max(most, launches);
+        }
 
+        Assert.Equal(Layers * perLayer + Beside, most);     // the step that completed a group
         long allocations = backend.Memory.Allocations;
         Allocations.RequireNone(() => Assert.True(batch.Step(TestContext.Current.CancellationToken)));
         Assert.Equal(allocations, backend.Memory.Allocations);
