@@ -26,6 +26,14 @@ public class PtxTests
         foreach (MethodInfo kernel in PtxKernels.Declared) Assert.True(found.Contains(kernel), $"{kernel.Name} is never launched: a kernel that is not loaded by name cannot be found, one that is not used should go");
     }
 
+    // Those that call what CUDA has not are left out by themselves: no other may go with them.
+    [Fact]
+    public void No_kernel_but_the_patches_is_left_out()
+    {
+        var left = PtxKernels.Launched.Except(PtxKernels.All).Select(kernel => kernel.Name).ToHashSet();
+        Assert.Equal(["FlashClosePatchesKernel", "FlashPatchesKernel", "FlashStorePatchesKernel", "FlashWalkKernel", "LinearPatchesKernel"], left.Order(StringComparer.Ordinal));
+    }
+
     // A value that is compiled in makes a kernel of its own of each of its values; these would have to be listed.
     [Fact]
     public void No_kernel_has_forms_beyond_its_types()
