@@ -167,14 +167,17 @@ test_quick() {
 test_ilgpu() {
     suite 900 'attention on ilgpu-cpu' TREELINE_TEST_BACKENDS=ilgpu-cpu -class '*.GoldenAttentionTests' -class '*.ExactnessTests' \
         -method- '*.Trees_are_exact_at_every_place_in_a_block' -method- '*.The_other_entries_*' -method- '*.Fork_rewind_*' -method- '*.Advance_does_not_*' -trait- tier=full
+    # Every index of the kernels that GPUs run is looked at; those above take addresses.
+    suite 600 'kernels on ilgpu-cpu, as on a GPU' TREELINE_TEST_BACKENDS=ilgpu-cpu/gpu -method '*.GoldenAttentionTests.*' -method '*.A_backend_stores_what_the_rule_says' -trait- tier=full
     if [[ -z ${TREELINE_REQUIRE_OPENCL:-} ]] && ! ls /etc/OpenCL/vendors/*.icd >/dev/null 2>&1; then
         say '---- opencl:0: skipped, no OpenCL here (on Debian: apt-get install pocl-opencl-icd ocl-icd-libopencl1)'
     else
         local accept=TREELINE_ACCEPT_WITHOUT_GENERIC_ADDRESS_SPACE=1
         suite 1800 'kernels, models and decoding on opencl:0' "TREELINE_TEST_BACKENDS=opencl:0 $accept" \
             -class 'Treeline.Tests.Kernels.*' -class 'Treeline.Tests.Managed.Models.*' -class 'Treeline.Tests.Managed.Decoding.*' -class Treeline.Tests.Cli.RunTests -class- '*.SwapTests' -class- '*.Ilgpu*' -class- '*.PtxTests' -trait- tier=full
-        suite 900 'attention on opencl:0, with kernels and threads as on a GPU' "TREELINE_TEST_BACKENDS=opencl:0/gpu $accept" \
-            -class '*.GoldenAttentionTests' -class '*.ExactnessTests' -class '*.AgreementTests' -class '*.LimitTests' -class '*.DeviceCommitTests' -trait- tier=full
+        suite 900 'kernels and models on opencl:0, as on a GPU' "TREELINE_TEST_BACKENDS=opencl:0/gpu $accept" \
+            -class '*.GoldenAttentionTests' -class '*.ExactnessTests' -class '*.AgreementTests' -class '*.LimitTests' -class '*.DeviceCommitTests' \
+            -class '*.LinearTests' -class '*.WeightBlocksTests' -class '*.SelectTests' -class '*.SampleTests' -class '*.GoldenModelTests' -trait- tier=full
         suite 600 'sequences that move between cpu and opencl:0, compare' "TREELINE_TEST_BACKENDS=cpu,opencl:0 $accept" -class '*.SwapTests' -class '*.SnapshotTests' -class '*.CompareTests'
     fi
 }
