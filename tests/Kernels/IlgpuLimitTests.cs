@@ -79,21 +79,14 @@ public class IlgpuLimitTests
         using IlgpuBackend backend = IlgpuDevices.Open(name);
         int lanes = Math.Min(256, backend.Accelerator.MaxNumThreadsPerGroup), most = backend.Accelerator.MaxGridSize.Y;
         if (((long)most * lanes) + 1 > int.MaxValue) Assert.Skip($"{name} takes {most} groups on the second axis");
-        Refused(WeightForm.InPlace, lanes, lanes);
-        if (backend.UsesPatches) Refused(WeightForm.Float32, 1, Patch.Channels);
-
-        // The weight has no packed numbers; nothing looks.
-        void Refused(WeightForm form, int threads, int inGroup)
-        {
-            int outputs = (most * inGroup) + 1;
-            using DeviceTensor one = backend.Upload<float>([2], 1), input = backend.Upload<float>([3], 1, 1), output = backend.Allocate(ElementType.Float32, 1, outputs);
-            using DeviceTensor numbers = backend.Wrap(((IlgpuBuffer)one.Buffer).Handle, ElementType.Float32, [outputs, 1], [0, 1]);
-            using var weight = new IlgpuWeightMatrix(backend, form, outputs, 1, ElementType.Float32, null, form == WeightForm.InPlace ? numbers : null);
-            long launches = backend.Launches;
-            string why = $"{name}: a launch of 1 x {most + 1} x 1 groups of {threads}: at most {(int.MaxValue - ushort.MaxValue) / threads} x {most} x ";
-            Assert.StartsWith(why, Assert.Throws<NotSupportedException>(() => backend.Linear(input, weight, null, output)).Message, StringComparison.Ordinal);
-            Assert.Equal(launches, backend.Launches);
-        }
+        int outputs = (most * lanes) + 1;
+        using DeviceTensor one = backend.Upload<float>([2], 1), input = backend.Upload<float>([3], 1, 1), output = backend.Allocate(ElementType.Float32, 1, outputs);
+        using DeviceTensor numbers = backend.Wrap(((IlgpuBuffer)one.Buffer).Handle, ElementType.Float32, [outputs, 1], [0, 1]);
+        using WeightMatrix weight = backend.Pack(numbers, WeightForm.InPlace);
+        long launches = backend.Launches;
+        string why = $"{name}: a launch of 1 x {most + 1} x 1 groups of {lanes}: at most {(int.MaxValue - ushort.MaxValue) / lanes} x {most} x ";
+        Assert.StartsWith(why, Assert.Throws<NotSupportedException>(() => backend.Linear(input, weight, null, output)).Message, StringComparison.Ordinal);
+        Assert.Equal(launches, backend.Launches);
     }
 
     [Theory, MemberData(nameof(Cases))]

@@ -148,7 +148,7 @@ public class IlgpuMemoryTests
         using (IlgpuBackend backend = IlgpuDevices.Open(name))
             if (!backend.UsesPatches) return;
         AttentionSpec[] longGroups = [AttentionSpec.LocalGlobal(2, 1, 32, 16 << 10), AttentionSpec.Augmented(2, 1, 32, 16 << 10, convTaps: 3)];
-        DoesNotBegin(name, "", longGroups, 10, 9, 20 * MiB, rig => $"{9 * sizeof(float) * FlashWalk.Size(((IlgpuFlashLayer)rig.State[0]).Memory)} bytes, ");
+        DoesNotBegin(name, "", longGroups, 10, 9, 20 * MiB, rig => $"{9 * sizeof(float) * FlashWalk.SizeOf(((IlgpuFlashLayer)rig.State[0]).Memory)} bytes, ");
     }
 
     // All slots but the second.
