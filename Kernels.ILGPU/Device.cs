@@ -33,7 +33,7 @@ internal sealed class Device(string name, Context context, Accelerator accelerat
     public Context Context => context;
 
     /// <summary>The programs of an OpenCL device, null for others.</summary>
-    public OpenClPrograms? Programs { get; } = programs ?? (accelerator is CLAccelerator opencl ? new OpenClPrograms(opencl, Devices.Register, Devices.IsGpu(opencl.Device) ? IlgpuBackend.Programs.Gpu : IlgpuBackend.Programs.Cpu) : null);
+    public OpenClPrograms? Programs { get; } = programs ?? (accelerator is CLAccelerator opencl ? new OpenClPrograms(opencl, Devices.Register, Devices.IsCpu(opencl.Device) ? IlgpuBackend.Programs.Cpu : IlgpuBackend.Programs.Gpu) : null);
 
     public DeviceMemory Memory { get; } = new(name, accelerator);
 

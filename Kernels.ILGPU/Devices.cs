@@ -148,6 +148,9 @@ internal static class Devices
     /// <summary>True for a GPU; an OpenCL device may be a CPU.</summary>
     public static bool IsGpu(global::ILGPU.Runtime.Device device) => device is CudaDevice or CLDevice { DeviceType: CLDeviceType.CL_DEVICE_TYPE_GPU };
 
+    /// <summary>True for a CPU, whose threads have vector registers of their own and one memory for all address spaces; an OpenCL device may be neither CPU nor GPU.</summary>
+    public static bool IsCpu(global::ILGPU.Runtime.Device device) => device is CPUDevice || (device is CLDevice opencl && (opencl.DeviceType & CLDeviceType.CL_DEVICE_TYPE_CPU) != 0);
+
     /// <summary>One line about a device.</summary>
     public static string Describe(global::ILGPU.Runtime.Device device) => string.Create(CultureInfo.InvariantCulture,
         $"ILGPU on {device.Name.Trim()}, {(device is CPUDevice ? "host memory" : $"{device.MemorySize >> 20:n0} MiB")}, groups of up to {device.MaxNumThreadsPerGroup}, {(device is CPUDevice ? "any" : $"{device.MaxSharedMemoryPerGroup >> 10} KiB")} shared memory");

@@ -19,7 +19,7 @@ public sealed partial class IlgpuBackend : KernelBackend
         Stream = device.Accelerator.CreateStream();
         device.Backend = this;
         RowThreads = Devices.IsGpu(device.Accelerator.Device) && device.Accelerator.MaxNumThreadsPerGroup >= RowGroup.Most ? RowGroup.Most : RowGroup.Size;
-        UsesPatches = !Devices.IsGpu(device.Accelerator.Device);
+        UsesPatches = Devices.IsCpu(device.Accelerator.Device);
         if (options.Lossless) _whyNoCuBlas = "cuBLAS is left out: only lossless kernels were asked for";
         else _cuBlas = device.CuBlas(out _whyNoCuBlas);
     }

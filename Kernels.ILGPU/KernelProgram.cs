@@ -46,7 +46,7 @@ public sealed partial class IlgpuBackend
             new("selection", ArgMaxKernel, TopKKernel, LogProbabilityKernel, AcceptKernel, TypicalRowsKernel, TypicalWalkKernel, CheckPathsKernel, SampleKernel, SampleCutKernel),
         ];
 
-        /// <summary>The programs of a GPU.</summary>
+        /// <summary>The programs of GPUs, and of what else is no CPU.</summary>
         public static IReadOnlyList<KernelProgram> Gpu { get; } =
         [
             .. Shared,

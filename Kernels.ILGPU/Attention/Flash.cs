@@ -297,7 +297,7 @@ public sealed partial class IlgpuBackend
                 (_queries ??= new(backend)).Reserve(rows * spec.QueryHeads * spec.HeadDim + 8 * FlashMemory.Behind),
                 default,
                 (_localSums ??= new(backend)).Reserve(sums + FlashMemory.Behind),
-                (_globalSums ??= new(backend)).Reserve(sums + FlashMemory.Behind),
+                (_globalSums ??= new(backend)).Reserve(sums),
                 new FlashTermsApart((_local ??= new(backend)).Reserve(outputs), (_global ??= new(backend)).Reserve(outputs), (_convolution ??= new(backend)).Reserve(outputs)));
         }
 
